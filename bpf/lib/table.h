@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The bucket table: sets of four entries, one cache line each. Pure C over one set; who finds the
+ * set (a BPF array, a mapped file, a test's memory) is the caller's affair.
+ *
+ * A source's hash names the set and a 32-bit fingerprint. An entry whose TAT is past is a full
+ * bucket and so carries no information: a newcomer takes it over, and nothing is forgotten. That is
+ * why a flood of invented sources cannot push out anybody's debt as long as its own entries expire:
+ * each lives for one token time.
+ *
+ * Races. An entry is two words, the tag (fingerprint and used) and the TAT, and each changes by a
+ * compare-and-swap of its own. What can interleave, and what it costs:
+ *   1. Two CPUs charge one entry: one of them loses the swap of the TAT and decides anew. Exact.
+ *   2. Two CPUs claim one entry: one of them loses the swap of the tag and looks again. It finds its
+ *      own source there if that is who came first. Exact.
+ *   3. CPU A found its source's entry, B claims it for another source, A charges it: the newcomer
+ *      pays for A's packet. One packet's cost, against the newcomer.
+ *   4. All ways owe, B claims one and clears its debt; between the two A, of the same new source,
+ *      charges the old debt: A's packet is denied, or B's clearing forgets its charge. One packet.
+ *   5. Two CPUs bring the same new source and choose different ways, because a third changed the
+ *      order between them: two entries. All later packets find the first; the other one expires. One
+ *      packet.
+ *   6. A refund meets an entry that was claimed meanwhile: it finds no fingerprint and gives nothing
+ *      back (one packet, against the source), or the claim comes in between (one packet, for the
+ *      newcomer).
+ * So each errs by one packet's cost, and needs a neighbour in the same set within the nanoseconds
+ * between two instructions.
+ */
+#ifndef WEIR_TABLE_H
+#define WEIR_TABLE_H
+
+#include "bucket.h"
+
+/* Swaps that a packet tries before it gives up; each loss means that another CPU went ahead. */
+#define TABLE_TRIES 8
+
+/* What table_take found and did. */
+#define TAKE_ADMITTED 1
+#define TAKE_CLAIMED 2   /* the source had no entry and has one now */
+#define TAKE_PRESSURE 4  /* ... or could only have had one by another's unpaid debt */
+#define TAKE_CONTENDED 8 /* denied because every swap was lost */
+#define TABLE_WAY_SHIFT 8
+
+#ifdef __bpf__
+#define TABLE_COLD __attribute__((noinline))
+#else
+#define TABLE_COLD static inline
+#endif
+
+#define TABLE_WORTH_NOTHING (-0x7fffffffffffffffLL - 1)
+
+#define TABLE_LOAD(field) (*(const volatile __typeof__(field) *)&(field))
+#define TABLE_STORE(field, value) (*(volatile __typeof__(field) *)&(field) = (value))
+
+/* The first word of an entry, as one number in the byte order of the machine. */
+union table_tag {
+	struct {
+		__u32 fingerprint;
+		__u32 used;
+	};
+	__u64 word;
+};
+
+/* 0 means an unclaimed entry, so no source may have it for its fingerprint. */
+static __always_inline __u32 table_fingerprint(__u64 hash)
+{
+	__u32 high = hash >> 32;
+
+	return high ? high : 1;
+}
+
+static __always_inline struct bucket_entry *table_find(struct bucket_set *set, __u32 fingerprint)
+{
+	for (int i = 0; i < WEIR_SET_WAYS; i++)
+		if (TABLE_LOAD(set->way[i].fingerprint) == fingerprint)
+			return &set->way[i];
+	return 0;
+}
+
+/*
+ * How much an entry would be missed, least first: one that nobody claimed, then by TAT. Of two full
+ * buckets the one that was used last is worth more: it still says that its source was seen before.
+ */
+static __always_inline __s64 table_worth(const struct bucket_entry *e, __u64 now)
+{
+	__s64 ahead = (__s64)(TABLE_LOAD(e->tat) - now);
+
+	if (!TABLE_LOAD(e->fingerprint))
+		return TABLE_WORTH_NOTHING;
+	if (ahead > (__s64)(BUCKET_DEPTH_MAX + BUCKET_SKEW_MAX))
+		return TABLE_WORTH_NOTHING + 1; /* from before the clock wrapped: see bucket_debt */
+	return ahead;
+}
+
+static __always_inline __u32 table_victim(struct bucket_set *set, __u64 now, __s64 *worth)
+{
+	__u32 victim = 0;
+
+	*worth = table_worth(&set->way[0], now);
+	for (__u32 i = 1; i < WEIR_SET_WAYS; i++) {
+		__s64 w = table_worth(&set->way[i], now);
+
+		if (w < *worth) {
+			*worth = w;
+			victim = i;
+		}
+	}
+	return victim;
+}
+
+/*
+ * Gives the source an entry. A full bucket is taken over as it is, by one swap of its tag; only a
+ * debt has to be cleared. Returns TAKE_ flags, with the entry's index above TABLE_WAY_SHIFT when
+ * TAKE_CLAIMED is among them. Without it there is no entry to be had: a swap was lost (0), or a debt
+ * is in the way (TAKE_PRESSURE).
+ *
+ * A function of its own to the verifier: it has some hundred paths, which would multiply with the
+ * eight tries of its caller, and a source that has its entry never comes here.
+ */
+TABLE_COLD __u32 table_claim(struct bucket_set *set, __u32 fingerprint, __u64 now, int evict_debt)
+{
+	union table_tag old, mine = { { fingerprint, 0 } };
+	struct bucket_entry *victim;
+	__u32 way, flags;
+	__s64 worth;
+
+	if (!set)
+		return 0;
+	way = table_victim(set, now, &worth);
+	victim = &set->way[way];
+	flags = worth > 0 ? TAKE_PRESSURE : 0;
+	if (worth > 0 && !evict_debt)
+		return flags;
+	old.word = TABLE_LOAD(*(__u64 *)victim);
+	/* Look again now that the tag is known: had the entry been claimed and charged since, the
+	 * swap below would succeed on the new tag and take over its debt. */
+	if (table_worth(victim, now) != worth)
+		return 0;
+	if (__sync_val_compare_and_swap((__u64 *)victim, old.word, mine.word) != old.word)
+		return 0;
+	if (worth > 0 || worth == TABLE_WORTH_NOTHING)
+		TABLE_STORE(victim->tat, now);
+	return flags | TAKE_CLAIMED | way << TABLE_WAY_SHIFT;
+}
+
+/*
+ * Takes tokens from the source's bucket, giving it one first if need be. evict_debt says what a
+ * newcomer does when all four ways owe tokens: take the place of the smallest debt, or be denied.
+ */
+static __always_inline __u32 table_take(struct bucket_set *set, __u32 fingerprint,
+					const struct bucket_limit *l, __u64 now, __u64 tokens,
+					int evict_debt)
+{
+	__u32 flags = 0;
+
+	for (int i = 0; i < TABLE_TRIES; i++) {
+		struct bucket_entry *e = table_find(set, fingerprint);
+		__u64 tat, next;
+		int admitted;
+
+		if (!e) {
+			__u32 claim = table_claim(set, fingerprint, now, evict_debt);
+
+			flags |= claim & (TAKE_PRESSURE | TAKE_CLAIMED);
+			if (claim == TAKE_PRESSURE)
+				return flags;
+			if (!(claim & TAKE_CLAIMED))
+				continue;
+			e = &set->way[claim >> TABLE_WAY_SHIFT & (WEIR_SET_WAYS - 1)];
+		}
+		tat = TABLE_LOAD(e->tat);
+		admitted = bucket_take(l, tat, now, tokens, &next);
+		if (next == tat)
+			return flags | admitted; /* denied, or a cost that rounds to nothing */
+		if (__sync_val_compare_and_swap(&e->tat, tat, next) != tat)
+			continue;
+		if (!admitted)
+			return flags;
+		__sync_fetch_and_add(&e->used, (__u32)tokens);
+		return flags | TAKE_ADMITTED;
+	}
+	/* Others took tokens meanwhile, so the bucket was in use; denying errs by a delay, admitting
+	 * would err beyond the limit. */
+	return flags | TAKE_CONTENDED;
+}
+
+/* Gives back what table_take took. A source whose entry is gone has nothing to be given back to. */
+static __always_inline void table_refund(struct bucket_set *set, __u32 fingerprint,
+					 const struct bucket_limit *l, __u64 tokens)
+{
+	for (int i = 0; i < TABLE_TRIES; i++) {
+		struct bucket_entry *e = table_find(set, fingerprint);
+		__u64 tat;
+
+		if (!e)
+			return;
+		tat = TABLE_LOAD(e->tat);
+		if (__sync_val_compare_and_swap(&e->tat, tat, bucket_refund(l, tat, tokens)) != tat)
+			continue;
+		__sync_fetch_and_sub(&e->used, (__u32)tokens);
+		return;
+	}
+}
+
+#endif
