@@ -1,0 +1,143 @@
+package config
+
+import (
+	"fmt"
+	"math/bits"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// interfaces reads the list of interfaces and refuses to attach twice.
+func interfaces(to *[]Interface) into {
+	return func(d *decoder, c cursor) {
+		list(to, (*Interface).into)(d, c)
+		first := map[Interface]int{}
+		for i, iface := range *to {
+			path := fmt.Sprintf("%s[%d]", c.path, i)
+			if iface.Name == "" {
+				continue // reported already
+			}
+			key := Interface{Name: iface.Name, Hook: iface.Hook}
+			j, taken := first[key]
+			if !taken {
+				first[key] = i
+				continue
+			}
+			line := d.position(fmt.Sprintf("%s[%d].name", c.path, j)).line
+			d.failAt(d.position(path+".name"), path+".name",
+				fmt.Sprintf("hook %s of %q is already listed on line %d", iface.Hook, iface.Name, line), "remove one of the two")
+		}
+	}
+}
+
+func (i *Interface) into() into {
+	i.Hook, i.Mode = HookXDP, AttachAuto
+	return mapping(
+		field{name: "name", to: interfaceName(&i.Name), example: "name: eth0"},
+		field{name: "hook", to: hook(&i.Hook)},
+		field{name: "mode", to: enum(&i.Mode, AttachModes())},
+	)
+}
+
+func interfaceName(to *string) into {
+	return func(d *decoder, c cursor) {
+		text(to)(d, c)
+		if d.unreadable(c.path) || policy.ValidInterfaceName(*to) {
+			return
+		}
+		d.fail(c, quote(*to)+" cannot be the name of a network interface", `use 1 to 15 bytes without "/", ":" and blanks`)
+		*to = ""
+	}
+}
+
+func hook(to *Hook) into {
+	return func(d *decoder, c cursor) {
+		enum(to, Hooks())(d, c)
+		if *to != HookXDP {
+			d.fail(c, fmt.Sprintf("%s is not available in this version of weir", *to), `remove it or set "hook: xdp"`)
+		}
+	}
+}
+
+// entries reads the size of the bucket table. The hash takes its low bits, so
+// only powers of two will do.
+func entries(to *uint32) into {
+	return scalar(to, "a whole number", func(n *yaml.Node) (uint32, *complaint) {
+		v, bad := parseWhole(n, MaxEntries)
+		switch {
+		case bad != nil:
+			return 0, bad
+		case v < MinEntries:
+			return 0, &complaint{fmt.Sprintf("%d is too small", v), fmt.Sprintf("write at least %d", MinEntries)}
+		case bits.OnesCount64(v) != 1:
+			return 0, &complaint{fmt.Sprintf("%d is not a power of two", v), fmt.Sprintf("the nearest is %d", nearestPower(v))}
+		}
+		return uint32(v), nil
+	})
+}
+
+// nearestPower returns the power of two nearest to v, the lower one of a tie.
+func nearestPower(v uint64) uint64 {
+	low := uint64(1) << (bits.Len64(v) - 1)
+	if v-low <= 2*low-v {
+		return low
+	}
+	return 2 * low
+}
+
+// address reads a host:port to listen on, or an empty text for none.
+func address(to *string) into {
+	return scalar(to, "an address", func(n *yaml.Node) (string, *complaint) {
+		if n.Value != "" && !validAddress(n.Value) {
+			return "", &complaint{"want an address as HOST:PORT, got " + describe(n),
+				`write it such as 127.0.0.1:8080 or [::1]:8080, or "" for none`}
+		}
+		return n.Value, nil
+	})
+}
+
+func validAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false
+	}
+	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+		return true
+	}
+	return validHost(host)
+}
+
+// validHost accepts host names. One that looks like an address but is none, such as
+// 127.0.0.256, is a slip and not a name: no top-level domain starts with a digit.
+func validHost(host string) bool {
+	labels := strings.Split(host, ".")
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return false
+		}
+	}
+	last := labels[len(labels)-1]
+	return len(host) <= 253 && (last[0] < '0' || last[0] > '9')
+}
+
+// oneOrMore reads a text or a list of them.
+func oneOrMore(to *[]string) into {
+	return func(d *decoder, c cursor) {
+		if c.node.Kind == yaml.SequenceNode {
+			list(to, text)(d, c)
+			return
+		}
+		var one string
+		text(&one)(d, c)
+		*to = []string{one}
+	}
+}

@@ -1,0 +1,212 @@
+// Package config reads weir's configuration file.
+//
+// The file is YAML and is read strictly: what weir does not know, cannot use or
+// would have to ignore is an error. Every error names its place in the file, the
+// field, what is wrong and the mend, and all of them are reported at once. A
+// file with an error gives no configuration at all, so that nothing is ever
+// half applied.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// MaxFileSize is the size of the largest file that is read, in bytes.
+const MaxFileSize = 1 << 20
+
+// Config is a configuration that weir can enforce as it stands, with defaults
+// filled in.
+type Config struct {
+	// Interfaces are what the daemon attaches to. Each pair of name and hook
+	// occurs once.
+	Interfaces []Interface
+	// Table sizes the kernel's bucket table.
+	Table Table
+	// Server says where the daemon listens.
+	Server Server
+	// Redis is the shared store; nil on a single node.
+	Redis *Redis
+	// Fallback says what happens while the store is away.
+	Fallback Fallback
+	// Policies are valid as a set, see [policy.ValidateSet], and in file order.
+	Policies []policy.Policy
+	// Allow and Deny are source prefixes that are judged before any policy.
+	Allow, Deny []netip.Prefix
+}
+
+// Interface is a network interface to enforce policies on.
+type Interface struct {
+	// Name is the name that the kernel knows it by, 1 to 15 bytes.
+	Name string
+	// Hook is where in the packet's way weir sits; default xdp.
+	Hook Hook
+	// Mode is the way in which XDP is attached; default auto.
+	Mode AttachMode
+}
+
+// Hook is the place in the kernel's packet path at which weir attaches.
+type Hook string
+
+// The hooks.
+const (
+	HookXDP       Hook = "xdp"
+	HookTCIngress Hook = "tc-ingress"
+	HookTCEgress  Hook = "tc-egress"
+)
+
+// Hooks returns every hook.
+func Hooks() []Hook { return []Hook{HookXDP, HookTCIngress, HookTCEgress} }
+
+// AttachMode is the way in which an XDP program is attached.
+type AttachMode string
+
+// The modes of attaching.
+const (
+	AttachAuto    AttachMode = "auto"    // native if the driver can, else generic
+	AttachNative  AttachMode = "native"  // in the driver, or not at all
+	AttachGeneric AttachMode = "generic" // in the network stack
+)
+
+// AttachModes returns every mode of attaching.
+func AttachModes() []AttachMode { return []AttachMode{AttachAuto, AttachNative, AttachGeneric} }
+
+// Table sizes the kernel's bucket table.
+type Table struct {
+	// Entries is the number of buckets: a power of two from [MinEntries] to
+	// [MaxEntries], default [DefaultEntries]. One takes 16 bytes.
+	Entries uint32
+}
+
+// The bounds of Table.Entries and its default.
+const (
+	MinEntries     = 1 << 10
+	MaxEntries     = 1 << 28
+	DefaultEntries = 1 << 20
+)
+
+// DefaultHTTP is the default of Server.HTTP.
+const DefaultHTTP = "127.0.0.1:8080"
+
+// Server says where the daemon listens. An empty address switches a listener
+// off.
+type Server struct {
+	// HTTP is the host:port of the check API, health and metrics; default
+	// [DefaultHTTP].
+	HTTP string
+	// GRPC is the host:port of the Envoy rate limit service.
+	GRPC string
+	// Proxy is the reverse proxy.
+	Proxy Proxy
+	// TrustedProxies are the peers whose X-Forwarded-For counts.
+	TrustedProxies []netip.Prefix
+	// AdminTokenFile holds the bearer token of changes over TCP.
+	AdminTokenFile string
+	// RLSConfig are files or directories in the format of envoyproxy/ratelimit.
+	RLSConfig []string
+}
+
+// Proxy is the reverse proxy: where it listens and whom it asks.
+type Proxy struct {
+	Listen, Upstream string
+}
+
+// Redis is the store that nodes share.
+type Redis struct {
+	// URL is one address, or several of a cluster.
+	URL []string
+	// Sentinel finds the master instead of URL; nil without sentinels.
+	Sentinel *Sentinel
+	// PoolSize is the number of connections, default 10.
+	PoolSize uint32
+	// ConnectionTimeout bounds a connect (5s), CommandTimeout a command (10ms).
+	ConnectionTimeout, CommandTimeout time.Duration
+	// Cluster says that URL names the nodes of a Redis cluster.
+	Cluster bool
+	// KeyPrefix starts every key, default "weir".
+	KeyPrefix string
+	// DefaultTTL is the lifetime of a key without one of its own, default 1h.
+	DefaultTTL time.Duration
+	// Compression shrinks stored policies.
+	Compression bool
+}
+
+// Sentinel is how to find a Redis master.
+type Sentinel struct {
+	Master    string
+	Addresses []string
+}
+
+// Fallback says what happens while the store is away.
+type Fallback struct {
+	// ToMemory keeps limiting with local counts; default true.
+	ToMemory bool
+	// HealthCheckInterval is the time between two probes, default 30s.
+	HealthCheckInterval time.Duration
+	// Breaker stops asking a store that fails.
+	Breaker Breaker
+}
+
+// Breaker is a circuit breaker.
+type Breaker struct {
+	// Failures in a row open it, default 5.
+	Failures uint32
+	// OpenFor is the time until it tries again, default 1s.
+	OpenFor time.Duration
+	// HalfOpenRequests succeed before it closes, default 3.
+	HalfOpenRequests uint32
+}
+
+func defaults() *Config {
+	return &Config{
+		Table:  Table{Entries: DefaultEntries},
+		Server: Server{HTTP: DefaultHTTP},
+		Fallback: Fallback{
+			ToMemory:            true,
+			HealthCheckInterval: 30 * time.Second,
+			Breaker:             Breaker{Failures: 5, OpenFor: time.Second, HalfOpenRequests: 3},
+		},
+	}
+}
+
+// Load reads the file at path. Faults of its content are [Errors]; a file that
+// cannot be read is an error that wraps the one of the operating system.
+func Load(path string) (*Config, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read configuration: %w (name the file with -c)", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer file.Close()
+	// One byte more than is allowed, for Parse to see that it is too much.
+	data, err := io.ReadAll(io.LimitReader(file, MaxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads a configuration from data. The name stands for the file in
+// messages. Every error that it returns is of type [Errors], and the
+// configuration is nil then.
+func Parse(name string, data []byte) (*Config, error) {
+	d := newDecoder(name)
+	cfg := defaults()
+	if root := d.document(data); root != nil {
+		d.decode(cursor{node: root, pos: nodePosition(root)}, cfg.into())
+		d.checkPolicies(cfg.Policies)
+	}
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}

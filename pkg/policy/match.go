@@ -1,0 +1,143 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Match narrows a policy to some of the traffic. Fields are joined by "and",
+// the values inside a field by "or"; an empty field matches everything.
+type Match struct {
+	// Sources are source prefixes, without host bits. Kernel and layer 7.
+	Sources []netip.Prefix
+	// Protocol is one of [Protocols], or empty. Kernel.
+	Protocol string
+	// Ports are destination ports. Kernel.
+	Ports []PortRange
+	// Interfaces are names of network interfaces. Kernel.
+	Interfaces []string
+	// Methods are HTTP methods in capitals. Layer 7.
+	Methods []string
+	// Endpoints are paths: exact, "prefix*" or "/path/{var}". Layer 7.
+	Endpoints []string
+	// Users and Roles are names, as the request's context gives them. Layer 7.
+	Users, Roles []string
+	// Metadata are patterns by metadata key. Layer 7.
+	Metadata map[string]string
+}
+
+// PortRange is the ports First to Last, both included; 1 <= First <= Last.
+type PortRange struct {
+	First, Last uint16
+}
+
+// Protocols returns every value of Match.Protocol.
+func Protocols() []string { return []string{"tcp", "udp", "icmp", "icmpv6", "sctp"} }
+
+// NeedsL7 reports whether the match looks at something that only layer 7 can
+// see.
+func (m Match) NeedsL7() bool {
+	return slices.ContainsFunc(m.fields(), func(f matchField) bool { return f.used && !f.kernel })
+}
+
+// matchField is one line of the table of match fields.
+type matchField struct {
+	name       string
+	used       bool
+	kernel, l7 bool // who can see it
+}
+
+func (m Match) fields() []matchField {
+	return []matchField{
+		{"sources", len(m.Sources) > 0, true, true},
+		{"protocol", m.Protocol != "", true, false},
+		{"ports", len(m.Ports) > 0, true, false},
+		{"interfaces", len(m.Interfaces) > 0, true, false},
+		{"methods", len(m.Methods) > 0, false, true},
+		{"endpoints", len(m.Endpoints) > 0, false, true},
+		{"users", len(m.Users) > 0, false, true},
+		{"roles", len(m.Roles) > 0, false, true},
+		{"metadata", len(m.Metadata) > 0, false, true},
+	}
+}
+
+// faults judges each value on its own; whether the fields go together with the
+// rest of the policy is asked elsewhere.
+func (m Match) faults() []Fault {
+	var fs faults
+	for i, s := range m.Sources {
+		fs.source(fmt.Sprintf("match.sources[%d]", i), s)
+	}
+	if m.Protocol != "" && !slices.Contains(Protocols(), m.Protocol) {
+		fs.add("match.protocol", fmt.Sprintf("unknown protocol %q", m.Protocol), "use one of "+list(Protocols()))
+	}
+	for i, r := range m.Ports {
+		if r.First == 0 || r.First > r.Last {
+			fs.add(fmt.Sprintf("match.ports[%d]", i), fmt.Sprintf("%d-%d is not a range of ports", r.First, r.Last),
+				"write FIRST-LAST with 1 <= FIRST <= LAST <= 65535")
+		}
+	}
+	for i, name := range m.Interfaces {
+		if !ValidInterfaceName(name) {
+			fs.add(fmt.Sprintf("match.interfaces[%d]", i), fmt.Sprintf("%q cannot be the name of a network interface", name),
+				`use 1 to 15 bytes without "/", ":" and blanks`)
+		}
+	}
+	m.l7Faults(&fs)
+	return fs
+}
+
+func (m Match) l7Faults(fs *faults) {
+	for i, method := range m.Methods {
+		if !isMethod(method) {
+			fs.add(fmt.Sprintf("match.methods[%d]", i), fmt.Sprintf("%q is not an HTTP method", method),
+				"write it in capitals, such as POST")
+		}
+	}
+	for i, endpoint := range m.Endpoints {
+		if !strings.HasPrefix(endpoint, "/") {
+			fs.add(fmt.Sprintf("match.endpoints[%d]", i), fmt.Sprintf("%q is not a path", endpoint), `start it with "/"`)
+		}
+	}
+	for _, names := range []struct {
+		field  string
+		values []string
+	}{{"users", m.Users}, {"roles", m.Roles}} {
+		for i, name := range names.values {
+			if name == "" {
+				fs.add(fmt.Sprintf("match.%s[%d]", names.field, i), "must not be empty", "write a name or remove the entry")
+			}
+		}
+	}
+	if _, ok := m.Metadata[""]; ok {
+		fs.add("match.metadata", "has an empty key", "name the key or remove the entry")
+	}
+}
+
+func isMethod(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !(r >= 'A' && r <= 'Z' || r == '-') })
+}
+
+func (fs *faults) source(path string, s netip.Prefix) {
+	switch {
+	case !s.IsValid():
+		fs.add(path, "is not a prefix", "write one such as 203.0.113.0/24")
+	case s.Addr().Is4In6():
+		fs.add(path, fmt.Sprintf("%s is IPv4 written as IPv6, which no packet carries", s), "write the IPv4 prefix")
+	case s != s.Masked():
+		fs.add(path, fmt.Sprintf("%s has bits set behind its prefix length", s), fmt.Sprintf("write %s", s.Masked()))
+	}
+}
+
+// ValidInterfaceName reports whether the kernel would accept name for a
+// network interface: 1 to 15 bytes, not "." or "..", no "/", no ":" and no
+// white space (dev_valid_name in net/core/dev.c).
+func ValidInterfaceName(name string) bool {
+	if name == "" || len(name) > 15 || name == "." || name == ".." {
+		return false
+	}
+	// 0xa0 is in the kernel's ctype table as a space.
+	return !strings.ContainsAny(name, "/: \t\n\v\f\r\x00") && !strings.Contains(name, "\xa0")
+}

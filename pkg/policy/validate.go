@@ -1,0 +1,106 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Validate returns everything that is wrong with the policy, and nil if it can
+// be enforced as it stands. Paths are relative to the policy. Call it after
+// [Policy.WithDefaults].
+//
+// Values are judged in every mode. What does not go together, and what this
+// version does not enforce, is a fault only if the policy is not off: a policy
+// that does nothing cannot be silently ignored.
+func (p Policy) Validate() []Fault {
+	var fs faults
+	p.checkName(&fs)
+	p.checkEnums(&fs)
+	p.checkRates(&fs)
+	p.checkPrefixes(&fs)
+	p.checkHeaders(&fs)
+	fs = append(fs, p.Match.faults()...)
+	if p.Mode != ModeOff {
+		fs.addNew(p.contradictions())
+		fs.addNew(p.unsupported())
+	}
+	return fs
+}
+
+// MaxNameLen is the length of the longest policy name, in bytes.
+const MaxNameLen = 63
+
+func (p Policy) checkName(fs *faults) {
+	const mend = `use 1 to 63 of a-z, 0-9, "_" and "-"`
+	switch {
+	case p.Name == "":
+		fs.add("name", "must not be empty", mend)
+	case len(p.Name) > MaxNameLen:
+		fs.add("name", fmt.Sprintf("has %d bytes", len(p.Name)), mend)
+	case !plain(p.Name):
+		fs.add("name", fmt.Sprintf("%q has a character that a name cannot have", p.Name), mend)
+	}
+}
+
+// plain reports whether a name has no byte outside the permitted ones.
+func plain(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-')
+	})
+}
+
+func (p Policy) checkEnums(fs *faults) {
+	checkEnum(fs, "scope", p.Scope, Scopes())
+	checkEnum(fs, "unit", p.Unit, Units())
+	checkEnum(fs, "algorithm", p.Algorithm, Algorithms())
+	checkEnum(fs, "layer", p.Layer, Layers())
+	checkEnum(fs, "mode", p.Mode, Modes())
+	checkEnum(fs, "consistency", p.Consistency, Consistencies())
+	checkEnum(fs, "on_store_failure", p.OnStoreFailure, StoreFailures())
+	checkEnum(fs, "on_pressure", p.OnPressure, Pressures())
+}
+
+func checkEnum[T ~string](fs *faults, path string, value T, allowed []T) {
+	if !slices.Contains(allowed, value) {
+		fs.add(path, fmt.Sprintf("unknown value %q", string(value)), "use one of "+list(allowed))
+	}
+}
+
+func (p Policy) checkPrefixes(fs *faults) {
+	for _, c := range []struct {
+		path     string
+		bits     uint8
+		max, def uint8
+	}{
+		{"ipv4_prefix", p.IPv4Prefix, 32, DefaultIPv4Prefix},
+		{"ipv6_prefix", p.IPv6Prefix, 128, DefaultIPv6Prefix},
+	} {
+		if c.bits < 1 || c.bits > c.max {
+			fs.add(c.path, fmt.Sprintf("must be 1 to %d bits, got %d", c.max, c.bits),
+				fmt.Sprintf("remove it for the default of %d, or set a length in that range", c.def))
+		}
+	}
+}
+
+// checkHeaders keeps a header from ending early and starting another one.
+func (p Policy) checkHeaders(fs *faults) {
+	for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
+		path := fmt.Sprintf("headers[%q]", name)
+		if !headerToken(name) {
+			fs.add(path, "is not an HTTP header name", `use letters, digits and "-"`)
+		}
+		if strings.ContainsFunc(p.Headers[name], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			fs.add(path, "has a control character in its value", "remove it")
+		}
+	}
+}
+
+// headerToken is stricter than RFC 9110's token: names that need more than
+// this are not worth the surprises.
+func headerToken(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	})
+}

@@ -1,0 +1,151 @@
+package policy
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// valid is a policy without a fault.
+func valid() Policy {
+	return Policy{Name: "per-client", Scope: ScopePerIP, Limit: 1000, Window: time.Second}.WithDefaults()
+}
+
+func paths(fs []Fault) []string {
+	var out []string
+	for _, f := range fs {
+		out = append(out, f.Path)
+	}
+	return out
+}
+
+const day = 24 * time.Hour
+
+// TestValidate changes one thing in a valid policy and names the fields that
+// are at fault then, with a part of the whole message of the first.
+func TestValidate(t *testing.T) {
+	type change = func(*Policy)
+	for _, c := range []struct {
+		name   string
+		change change
+		paths  []string
+		says   string
+	}{
+		{"nothing", func(*Policy) {}, nil, ""},
+		{"name empty", func(p *Policy) { p.Name = "" }, []string{"name"}, "empty"},
+		{"name longest", func(p *Policy) { p.Name = strings.Repeat("a", 63) }, nil, ""},
+		{"name too long", func(p *Policy) { p.Name = strings.Repeat("a", 64) }, []string{"name"}, "64 bytes"},
+		{"name accent", func(p *Policy) { p.Name = "café" }, []string{"name"}, "character"},
+		{"name broken", func(p *Policy) { p.Name = "a\xff" }, []string{"name"}, "character"},
+
+		{"limit 0", func(p *Policy) { p.Limit = 0 }, []string{"limit"}, "at least 1"},
+		{"limit largest", func(p *Policy) { p.Limit, p.Burst, p.Window = MaxTokens, MaxTokens, 4*time.Hour }, nil, ""},
+		{"limit too large", func(p *Policy) { p.Limit, p.Window = MaxTokens+1, 4*time.Hour }, []string{"limit"}, "2^40"},
+		{"window 0", func(p *Policy) { p.Window = 0 }, []string{"window"}, "longer than 0"},
+		{"window negative", func(p *Policy) { p.Window = math.MinInt64 }, []string{"window"}, "longer than 0"},
+		{"limit and window", func(p *Policy) { p.Limit, p.Window = 0, 0 }, []string{"limit", "window"}, ""},
+
+		{"slowest", func(p *Policy) { p.Limit, p.Burst, p.Window = 1, 1, day }, nil, ""},
+		{"too slow", func(p *Policy) { p.Limit, p.Burst, p.Window = 1, 1, day+1 }, []string{"limit"},
+			"raise limit to at least 2, or shorten window to at most 1d"},
+		{"fastest", func(p *Policy) { p.Limit = 100_000_000 }, nil, ""},
+		{"too fast", func(p *Policy) { p.Limit = 100_000_001 }, []string{"limit"}, "lower limit to at most 100000000, or"},
+		{"too fast in no time", func(p *Policy) { p.Limit, p.Window = 1, 1 }, []string{"limit"}, "; lengthen window to at least 10ns"},
+		{"fastest bytes", func(p *Policy) { p.Unit, p.Limit, p.Burst = UnitBytes, 50_000_000_000, 1514 }, nil, ""},
+		{"too fast bytes", func(p *Policy) { p.Unit, p.Limit, p.Burst = UnitBytes, 50_000_000_001, 1514 }, []string{"limit"}, "50 GB/s"},
+
+		{"burst 0", func(p *Policy) { p.Burst = 0 }, []string{"burst"}, "remove burst for the default (the limit)"},
+		{"burst 0 beside a bad limit", func(p *Policy) { p.Burst, p.Limit = 0, MaxTokens+1 }, []string{"limit", "burst"}, ""},
+		{"burst copied from a bad limit", func(p *Policy) { p.Limit, p.Burst = 0, 0 }, []string{"limit"}, ""},
+		{"burst too large", func(p *Policy) { p.Burst = MaxTokens + 1 }, []string{"burst"}, "2^40"},
+		{"burst below a frame", func(p *Policy) { p.Unit, p.Burst = UnitBytes, 1513 }, []string{"burst"}, "at least 1514"},
+		{"burst of a frame", func(p *Policy) { p.Unit, p.Burst = UnitBytes, 1514 }, nil, ""},
+		{"slowest refill", func(p *Policy) { p.Limit, p.Window, p.Burst = 10, day, 1000 }, nil, ""},
+		{"refill too slow", func(p *Policy) { p.Limit, p.Window, p.Burst = 10, day, 1001 }, []string{"burst"}, "lower burst to at most 1000"},
+		{"refill too slow for a frame", func(p *Policy) { p.Unit, p.Limit, p.Window, p.Burst = UnitBytes, 1, day, 1514 },
+			[]string{"burst"}, "raise limit to at least 16"},
+
+		{"prefixes 0", func(p *Policy) { p.IPv4Prefix, p.IPv6Prefix = 0, 0 }, []string{"ipv4_prefix", "ipv6_prefix"}, "1 to 32"},
+		{"prefixes longest", func(p *Policy) { p.IPv4Prefix, p.IPv6Prefix = 32, 128 }, nil, ""},
+		{"prefixes too long", func(p *Policy) { p.IPv4Prefix, p.IPv6Prefix = 33, 129 }, []string{"ipv4_prefix", "ipv6_prefix"}, "got 33"},
+
+		{"new sources", func(p *Policy) { p.NewSources = &NewSources{10, time.Minute} }, nil, ""},
+		{"new sources 0", func(p *Policy) { p.NewSources = &NewSources{} }, []string{"new_sources.limit", "new_sources.window"}, ""},
+		{"new sources too slow", func(p *Policy) { p.NewSources = &NewSources{1, 2 * day} }, []string{"new_sources.limit"}, "slowest"},
+		{"new sources too long", func(p *Policy) { p.NewSources = &NewSources{1000, 101 * day} }, []string{"new_sources.window"}, "at most 100d"},
+
+		{"words", func(p *Policy) { p.Unit, p.Mode, p.OnPressure = "bits", "on", "" }, []string{"unit", "mode", "on_pressure"},
+			`unknown value "bits"; use one of requests, bytes`},
+		{"sources", func(p *Policy) {
+			p.Mode, p.Match.Sources = ModeOff, []netip.Prefix{{}, netip.MustParsePrefix("10.0.0.1/8"), netip.MustParsePrefix("10.0.0.0/8")}
+		}, []string{"match.sources[0]", "match.sources[1]"}, ""},
+		{"ports", func(p *Policy) { p.Mode, p.Match.Ports = ModeOff, []PortRange{{2, 1}, {1, 1}, {0, 9}} },
+			[]string{"match.ports[0]", "match.ports[2]"}, "2-1"},
+
+		{"key", func(p *Policy) { p.Key = "{user}" }, []string{"key"}, "scope per_ip makes its own key"},
+		{"headers", func(p *Policy) { p.Headers = map[string]string{"A": "b"} }, []string{"headers"}, "remove headers"},
+		{"algorithm", func(p *Policy) { p.Algorithm = AlgorithmFixedWindow }, []string{"algorithm"}, "token_bucket"},
+		{"kernel user", func(p *Policy) { p.Scope = ScopePerUser }, []string{"scope"}, "layer kernel cannot see"},
+		{"kernel method", func(p *Policy) { p.Match.Methods = []string{"GET"} }, []string{"match.methods"}, "layer kernel cannot see"},
+		{"l7 port", func(p *Policy) { p.Layer, p.Match.Ports = LayerL7, []PortRange{{1, 1}} }, []string{"match.ports", "layer"}, ""},
+		{"l7 new sources", func(p *Policy) { p.Layer, p.NewSources = LayerL7, &NewSources{1, 1000} }, []string{"new_sources", "layer"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := valid()
+			c.change(&p)
+			faults := p.Validate()
+			if got := paths(faults); !slices.Equal(got, c.paths) {
+				t.Fatalf("faults %v, want %v", faults, c.paths)
+			}
+			if len(faults) > 0 && !strings.Contains(faults[0].Error(), c.says) {
+				t.Errorf("got %q, want it to say %q", faults[0].Error(), c.says)
+			}
+		})
+	}
+}
+
+// TestUnsupported holds that everything that the contract knows and this
+// version does not enforce is refused, and accepted in a policy that is off.
+func TestUnsupported(t *testing.T) {
+	for path, change := range map[string]func(*Policy){
+		"scope":            func(p *Policy) { p.Scope, p.Layer = ScopeGlobal, LayerL7 },
+		"layer":            func(p *Policy) { p.Layer = LayerL7 },
+		"consistency":      func(p *Policy) { p.Consistency = ConsistencyReconciled },
+		"on_store_failure": func(p *Policy) { p.OnStoreFailure = StoreFailureOpen },
+		"replaces":         func(p *Policy) { p.Replaces = []string{"other"} },
+		"match.sources":    func(p *Policy) { p.Match.Sources = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
+		"match.protocol":   func(p *Policy) { p.Match.Protocol = "udp" },
+		"match.ports":      func(p *Policy) { p.Match.Ports = []PortRange{{1, 2}} },
+		"match.interfaces": func(p *Policy) { p.Match.Interfaces = []string{"eth0"} },
+		"match.methods":    func(p *Policy) { p.Layer, p.Match.Methods = LayerL7, []string{"GET"} },
+		"match.endpoints":  func(p *Policy) { p.Layer, p.Match.Endpoints = LayerL7, []string{"/a"} },
+		"match.users":      func(p *Policy) { p.Layer, p.Match.Users = LayerL7, []string{"a"} },
+		"match.roles":      func(p *Policy) { p.Layer, p.Match.Roles = LayerL7, []string{"a"} },
+		"match.metadata":   func(p *Policy) { p.Layer, p.Match.Metadata = LayerL7, map[string]string{"a": "b"} },
+	} {
+		p := valid()
+		change(&p)
+		faults := p.Validate()
+		if !slices.Equal(paths(faults), []string{path}) || !strings.Contains(faults[0].Problem, "this version of weir") {
+			t.Errorf("%s: got %v", path, faults)
+		}
+		p.Mode = ModeOff
+		if faults := p.Validate(); faults != nil {
+			t.Errorf("%s, off: got %v", path, faults)
+		}
+	}
+}
+
+func TestInterfaceNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"eth0": true, "br-lan.10": true, "...": true, "exactly15bytes.": true, "é": true,
+		"": false, ".": false, "..": false, "sixteen-bytes-xx": false, "a/b": false, "a b": false, "a:1": false, "a\tb": false, "a\x00": false,
+	} {
+		if got := ValidInterfaceName(name); got != want {
+			t.Errorf("%q: got %v", name, got)
+		}
+	}
+}
