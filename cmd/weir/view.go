@@ -1,0 +1,58 @@
+package main
+
+import (
+	"github.com/weir-limiter/weir/pkg/loader"
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// attachmentView is how an attachment looks in JSON. Scripts read it: add fields, rename none.
+type attachmentView struct {
+	Interface string            `json:"interface"`
+	Index     int               `json:"ifindex"`
+	Namespace uint64            `json:"netns"`
+	Hook      string            `json:"hook"`
+	Mode      loader.Mode       `json:"mode"`
+	State     loader.State      `json:"state"`
+	Program   loader.Program    `json:"program"`
+	Policies  []policyView      `json:"policies"`
+	Unparsed  map[string]uint64 `json:"unparsed"`
+	Pressure  uint64            `json:"table_pressure"`
+	Contended uint64            `json:"contended"`
+}
+
+// policyView is a policy with what it did.
+type policyView struct {
+	Name       string                          `json:"name"`
+	Scope      policy.Scope                    `json:"scope"`
+	Limit      uint64                          `json:"limit"`
+	Window     string                          `json:"window"`
+	Burst      uint64                          `json:"burst"`
+	Unit       policy.Unit                     `json:"unit"`
+	Mode       policy.Mode                     `json:"mode"`
+	Priority   int                             `json:"priority"`
+	OnPressure policy.Pressure                 `json:"on_pressure"`
+	IPv4Prefix uint8                           `json:"ipv4_prefix"`
+	IPv6Prefix uint8                           `json:"ipv6_prefix"`
+	Counters   map[policy.Verdict]loader.Count `json:"counters,omitempty"`
+}
+
+func attachmentJSON(a *loader.Attachment) attachmentView {
+	v := attachmentView{
+		Interface: a.Interface, Index: a.Index, Namespace: a.Namespace, Hook: a.Hook, Mode: a.Mode,
+		State: a.State, Program: a.Program, Policies: []policyView{}, Unparsed: a.Counters.Unparsed,
+		Pressure: a.Counters.Pressure, Contended: a.Counters.Contended,
+	}
+	for _, p := range a.Policies {
+		pv := policyJSON(p.Policy)
+		pv.Counters = a.Counters.Policies[p.Name]
+		v.Policies = append(v.Policies, pv)
+	}
+	return v
+}
+
+func policyJSON(p policy.Policy) policyView {
+	return policyView{
+		Name: p.Name, Scope: p.Scope, Limit: p.Limit, Window: p.Window.String(), Burst: p.Burst, Unit: p.Unit,
+		Mode: p.Mode, Priority: p.Priority, OnPressure: p.OnPressure, IPv4Prefix: p.IPv4Prefix, IPv6Prefix: p.IPv6Prefix,
+	}
+}

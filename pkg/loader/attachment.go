@@ -1,0 +1,186 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+)
+
+// Program identifies a loaded program.
+type Program struct {
+	ID   uint32        `json:"id"`
+	Name string        `json:"name"`
+	Tag  string        `json:"tag"`
+	Age  time.Duration `json:"age_ns"` // since it was loaded
+}
+
+// State says whether an attachment does anything.
+type State string
+
+// The states.
+const (
+	StateAttached State = "attached"
+	StateVanished State = "vanished" // the interface is gone; weir run attaches again when it returns
+)
+
+// Attachment is one interface that weir is on. It is a copy, taken when it was read.
+type Attachment struct {
+	Interface string
+	Index     int // 0 once the interface has vanished
+	// Namespace is the inode of the interface's network namespace.
+	Namespace uint64
+	Hook      string
+	// Mode is native or generic; empty if the interface is in a namespace that this process is not in.
+	Mode     Mode
+	State    State
+	Program  Program
+	Policies []LoadedPolicy // in the order of evaluation
+	Counters Counters
+}
+
+// Attachments reads all attachments, sorted by their pins' names.
+func (d *StateDir) Attachments() ([]Attachment, error) {
+	names, err := os.ReadDir(d.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", d.name, ErrNothingAttached)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list state directory: %w", err)
+	}
+	var all []Attachment
+	for _, n := range names {
+		id, ok := parseAttachmentID(n.Name())
+		if !ok {
+			continue
+		}
+		a, err := d.readAttachment(id)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *a)
+	}
+	return all, nil
+}
+
+func (d *StateDir) readAttachment(id attachmentID) (*Attachment, error) {
+	wrap := func(err error) error {
+		return fmt.Errorf("read the attachment to %s: %w", id.iface, explain(err))
+	}
+	a := &Attachment{Interface: id.iface, Namespace: id.namespace, Hook: id.hook}
+	if err := a.readLink(d.pin(id.String(), "link")); err != nil {
+		return nil, wrap(err)
+	}
+	if err := a.readProgram(d.pin(id.String(), "program")); err != nil {
+		return nil, wrap(err)
+	}
+	constants, err := ebpf.LoadPinnedMap(d.pin(id.String(), "constants"), &ebpf.LoadPinOptions{ReadOnly: true})
+	if err != nil {
+		return nil, wrap(err)
+	}
+	defer constants.Close()
+	if a.Policies, err = readPolicies(constants); err != nil {
+		return nil, wrap(err)
+	}
+	if a.Counters, err = d.readCounters(id, a.Policies); err != nil {
+		return nil, wrap(err)
+	}
+	return a, nil
+}
+
+func (a *Attachment) readLink(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if a.Index, err = linkIndex(l); err != nil {
+		return err
+	}
+	a.State = StateAttached
+	if a.Index == 0 {
+		a.State = StateVanished
+		return nil
+	}
+	here, err := netNamespace()
+	if err != nil || here != a.Namespace {
+		return err
+	}
+	iface, err := netlink.LinkByIndex(a.Index)
+	if err != nil {
+		return err
+	}
+	// The interface may have been renamed since.
+	a.Interface = iface.Attrs().Name
+	if xdp := iface.Attrs().Xdp; xdp != nil {
+		a.Mode = map[uint32]Mode{xdpAttachedDriver: ModeNative, xdpAttachedSKB: ModeGeneric}[xdp.AttachMode]
+	}
+	return nil
+}
+
+func (a *Attachment) readProgram(pin string) error {
+	p, err := ebpf.LoadPinnedProgram(pin, nil)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	info, err := p.Info()
+	if err != nil {
+		return err
+	}
+	id, _ := info.ID()
+	a.Program = Program{ID: uint32(id), Name: info.Name, Tag: info.Tag}
+	if loaded, ok := info.LoadTime(); ok {
+		a.Program.Age = max(0, sinceBoot()-loaded)
+	}
+	return nil
+}
+
+// readPolicies reads the policies back from a program's constants.
+func readPolicies(rodata *ebpf.Map) ([]LoadedPolicy, error) {
+	spec, err := loadXdp()
+	if err != nil {
+		return nil, err
+	}
+	if want := spec.Maps[".rodata"].ValueSize; rodata.ValueSize() != want {
+		return nil, fmt.Errorf("%w: the program's constants have %d bytes, this version of weir has %d (run: weir detach --all with the version that attached)",
+			ErrIncompatible, rodata.ValueSize(), want)
+	}
+	data, err := rodata.LookupBytes(uint32(0))
+	if err != nil {
+		return nil, err
+	}
+	c, err := decodeConstants(spec, data)
+	if err != nil {
+		return nil, err
+	}
+	policies := make([]LoadedPolicy, min(c.count, MaxPolicies))
+	for i := range policies {
+		policies[i] = decode(&c.policies[i], &c.labels[i])
+	}
+	return policies, nil
+}
+
+// decodeConstants finds the variables in a copy of .rodata: the spec knows their offsets.
+func decodeConstants(spec *ebpf.CollectionSpec, data []byte) (*constants, error) {
+	c := &constants{}
+	for name, out := range map[string]any{
+		xdpVarPolicies:     &c.policies,
+		xdpVarPolicyLabels: &c.labels,
+		xdpVarPolicyCount:  &c.count,
+	} {
+		v := spec.Variables[name]
+		if end := v.Offset + v.Size(); int(end) > len(data) {
+			return nil, fmt.Errorf("%w: constant %s ends at byte %d of %d", ErrIncompatible, name, end, len(data))
+		}
+		v.Value = data[v.Offset : v.Offset+v.Size()]
+		if err := v.Get(out); err != nil {
+			return nil, fmt.Errorf("read constant %s: %w", name, err)
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,33 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrConflict says that another XDP program is on the interface. weir never evicts one.
+	ErrConflict = errors.New("another XDP program is attached")
+	// ErrNoNativeXDP says that the driver can't run XDP programs itself.
+	ErrNoNativeXDP = errors.New("the driver has no native XDP")
+)
+
+// explain adds the mend to what the kernel answered to a bpf system call.
+func explain(err error) error {
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.As(err, &verifier):
+		// The last lines say what was refused; %+v of the error has the whole log.
+		return fmt.Errorf("%w (the kernel's verifier refused the program; please report this with: weir doctor, and the output under --debug)", err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w (needs root, or CAP_BPF and CAP_NET_ADMIN)", err)
+	case errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("%w (not enough memory: lower table.entries, or raise the memory limit of the cgroup)", err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%w (weir needs Linux 5.15 or later: weir doctor tells more)", err)
+	}
+	return err
+}
