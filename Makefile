@@ -1,0 +1,89 @@
+# make build, make demo and make bench need Go alone (the two that run need root and a kernel as well).
+# make test installs the rest on Debian and Ubuntu, as root, and runs everything that CI runs.
+
+GO      ?= go
+CLANG   ?= clang-19
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# The tiers that need a kernel, by what they need of it: program runs, and network namespaces.
+BPF_TESTS   := ./pkg/loader ./internal/bench ./test/progrun
+NETNS_TESTS := ./internal/lab ./cmd/weir ./internal/privilege ./test/netns
+UNIT_TESTS   = $(filter-out $(BPF_TESTS) $(NETNS_TESTS),$(patsubst github.com/weir-limiter/weir/%,./%,$(shell $(GO) list ./...)))
+
+NATIVE_FLAGS := -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -Iheaders
+FUZZ_TIME    ?= 10
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: build
+build: ## bin/weir, static; needs only Go
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/weir ./cmd/weir
+
+.PHONY: demo
+demo: build ## watch the kernel hold flooding hosts to their limit; needs root
+	bin/weir demo
+
+.PHONY: bench
+bench: build ## the tables of docs/PERFORMANCE.md; needs root
+	bin/weir bench --compare bpf/bench/lru.bpf.o
+
+.PHONY: test
+test: deps lint check-generated test-unit test-native test-bpf test-netns ## everything that CI runs
+
+.PHONY: deps
+deps: ## install what building and testing need
+	scripts/deps.sh
+
+.PHONY: test-unit
+test-unit: ## pure Go, with the race detector
+	$(GO) test -race $(UNIT_TESTS)
+
+.PHONY: test-native
+test-native: fuzz ## the data plane's C, compiled for this machine, with sanitisers
+	$(CLANG) $(NATIVE_FLAGS) bpf/test/vectors.c -o build/vectors
+	build/vectors testdata/vectors/bucket.txt
+	$(CLANG) $(NATIVE_FLAGS) bpf/test/parse_test.c -o build/parse_test
+	build/parse_test
+
+.PHONY: fuzz
+fuzz: build/ ## the packet parser under libFuzzer, FUZZ_TIME seconds
+	$(CLANG) $(NATIVE_FLAGS) -fsanitize=fuzzer bpf/test/parse_fuzz.c -o build/parse_fuzz
+	mkdir -p build/corpus
+	build/parse_fuzz -max_total_time=$(FUZZ_TIME) -max_len=256 -verbosity=0 -artifact_prefix=build/ build/corpus
+
+.PHONY: test-bpf
+test-bpf: build ## the programs in the kernel, by BPF_PROG_TEST_RUN; needs root
+	$(GO) test -count=1 $(BPF_TESTS)
+
+.PHONY: test-netns
+test-netns: build ## real packets between network namespaces; needs root
+	$(GO) test -count=1 -p 1 $(NETNS_TESTS)
+
+.PHONY: soak
+soak: build ## a longer flood than CI's; SOAK sets how long
+	WEIR_SOAK=$(or $(SOAK),5m) $(GO) test -count=1 -timeout 0 -run Soak ./test/netns
+
+.PHONY: generate
+generate: build/ ## rebuild the BPF objects and everything else that is generated
+	$(GO) generate ./...
+
+.PHONY: check-generated
+check-generated: generate ## fail if a committed file is not what its source makes
+	scripts/update-headers.sh
+	git diff --exit-code --stat -- pkg/loader internal/bench bpf test testdata || \
+		{ echo "generated files differ from their sources: run make generate, and commit" >&2; exit 1; }
+
+.PHONY: lint
+lint: ## formatting, vet, and who may import whom
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool depguard ./...
+
+build/:
+	mkdir -p build
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin build

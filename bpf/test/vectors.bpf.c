@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * Replays one vector in the kernel. The clock is in the vector, which is why the shipped program has
+ * no part in this: it reads the clock itself. What is compared is the same headers, compiled for BPF
+ * by the same compiler and run by the kernel's JIT.
+ */
+#include "../lib/key.h"
+#include "../lib/table.h"
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+enum vector_verb { VECTOR_TAKE = 0, VECTOR_HASH = 1, VECTOR_SET = 2, VECTOR_REFUND = 3 };
+
+struct vector {
+	struct bucket_set set;
+	struct bucket_limit limit;
+	struct policy policy;
+	__u64 source[2];
+	__u64 tat, now, cost;
+	__u64 result; /* admitted, TAKE_ flags, or a hash */
+	__u32 fingerprint;
+	__u32 verb;
+	__u32 evict_debt;
+	__u32 version;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct vector);
+	__uint(max_entries, 1);
+} vectors SEC(".maps");
+
+static __always_inline void replay(struct vector *v)
+{
+	struct packet packet = { .version = v->version, .source = { v->source[0], v->source[1] } };
+
+	switch (v->verb) {
+	case VECTOR_TAKE:
+		v->result = bucket_take(&v->limit, v->tat, v->now, v->cost, &v->tat);
+		break;
+	case VECTOR_HASH:
+		v->result = key_hash(&v->policy, &packet);
+		break;
+	case VECTOR_SET:
+		v->result = table_take(&v->set, v->fingerprint, &v->limit, v->now, v->cost,
+				       v->evict_debt);
+		break;
+	case VECTOR_REFUND:
+		table_refund(&v->set, v->fingerprint, &v->limit, v->cost);
+		break;
+	}
+}
+
+SEC("xdp")
+int replay_vector(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	struct vector *v = bpf_map_lookup_elem(&vectors, &zero);
+
+	(void)ctx;
+	if (!v)
+		return XDP_ABORTED;
+	replay(v);
+	return XDP_PASS;
+}
