@@ -50,7 +50,8 @@ struct {
  */
 const volatile struct policy policies[WEIR_MAX_POLICIES] = {};
 const volatile struct policy_label policy_labels[WEIR_MAX_POLICIES] = {};
-const volatile __u32 policy_count = 0;
+const volatile __u32 enforce_count = 0;    /* the first so many policies enforce */
+const volatile __u32 policy_count = 0;     /* the others up to here are in shadow */
 const volatile __u32 table_mask = 0;       /* sets - 1 */
 const volatile __u32 multi_buffer = 0;     /* kernel 5.18: packets may span several buffers */
 

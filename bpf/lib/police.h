@@ -11,6 +11,8 @@
 #include "stats.h"
 #include "table.h"
 
+#define POLICE_GLOBAL __attribute__((noinline))
+
 static __always_inline __u64 police_cost(const volatile struct policy *policy,
 					 const struct packet *p)
 {
@@ -41,53 +43,79 @@ static __always_inline int police_take(const volatile struct policy *policy, con
 	return took & TAKE_ADMITTED;
 }
 
-/* Gives back what the policies before the denying one took. Hashes again: to keep 64 hashes would
- * fill the stack, and only a packet that a second policy denies comes here. */
-static __always_inline void police_refund(__u32 denied, const struct packet *p)
+/*
+ * The two that follow are global functions, which the verifier walks once, for any rank. Inlined into
+ * the loops below, it walks them for every policy, and more than once for every way that the one
+ * before could go: a mixture of eight was too much for it (TestVerifierCost in pkg/loader).
+ */
+POLICE_GLOBAL int police_take_at(__u32 rank, const struct packet *p, __u64 now)
 {
-	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < denied; i++) {
-		const volatile struct policy *policy = &policies[i];
-		__u64 hash = key_hash(policy, p);
-		struct bucket_set *set = police_set(hash);
-
-		if (set)
-			table_refund(set, table_fingerprint(hash),
-				     (const struct bucket_limit *)&policy->limit,
-				     police_cost(policy, p));
-	}
+	if (rank >= WEIR_MAX_POLICIES || !p)
+		return 1; /* never so, but a function that is walked for any argument has to ask */
+	return police_take(&policies[rank], p, now);
 }
 
-static __always_inline void police_count_passes(const struct packet *p, __u64 shadow_denied)
+/* Gives back what the policy at rank took from a packet that a later one denies. */
+POLICE_GLOBAL int police_refund_at(__u32 rank, const struct packet *p)
 {
-	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < policy_count; i++)
-		if (!(shadow_denied >> i & 1))
-			stats_policy(policies[i].slot, VERDICT_PASS, p->length);
+	const volatile struct policy *policy;
+	struct bucket_set *set;
+	__u64 hash;
+
+	if (rank >= WEIR_MAX_POLICIES || !p)
+		return 0;
+	policy = &policies[rank];
+	hash = key_hash(policy, p); /* again: 64 hashes would fill the stack */
+	set = police_set(hash);
+	if (set)
+		table_refund(set, table_fingerprint(hash),
+			     (const struct bucket_limit *)&policy->limit, police_cost(policy, p));
+	return 0;
+}
+
+/* One policy is the usual number, and a call costs as much as a tenth of its work: the first is
+ * inlined. */
+static __always_inline int police_admits(__u32 rank, const struct packet *p, __u64 now)
+{
+	return rank ? police_take_at(rank, p, now) : police_take(&policies[0], p, now);
+}
+
+/* Charges the policies that enforce: all of them, or none. */
+static __always_inline enum verdict police_enforce(const struct packet *p, __u64 now)
+{
+	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
+		if (police_admits(i, p, now))
+			continue;
+		stats_policy(policies[i].slot, VERDICT_DROP, p->length);
+		for (__u32 j = 0; j < WEIR_MAX_POLICIES && j < i; j++)
+			police_refund_at(j, p);
+		return VERDICT_DROP;
+	}
+	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++)
+		stats_policy(policies[i].slot, VERDICT_PASS, p->length);
+	return VERDICT_PASS;
+}
+
+/* Charges the policies in shadow, each by itself: what they deny is counted, and passes. */
+static __always_inline void police_shadow(const struct packet *p, __u64 now)
+{
+	for (__u32 i = enforce_count; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
+		enum verdict v = police_admits(i, p, now) ? VERDICT_PASS : VERDICT_SHADOW_DROP;
+
+		stats_policy(policies[i].slot, v, p->length);
+	}
 }
 
 /*
  * The verdict on a packet. The policy that denies it is the one that counts the drop; the others
- * count nothing, for them the packet has not been. A policy in shadow is charged for what the
- * enforcing ones let through, and never drops.
+ * count nothing, for them the packet has not been. Those in shadow see what the enforcing ones let
+ * through: what they would see if they enforced.
  */
 static __always_inline enum verdict police(const struct packet *p, __u64 now)
 {
-	__u64 shadow_denied = 0;
-
-	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
-		const volatile struct policy *policy = &policies[i];
-
-		if (police_take(policy, p, now))
-			continue;
-		if (policy->mode == MODE_SHADOW) {
-			stats_policy(policy->slot, VERDICT_SHADOW_DROP, p->length);
-			shadow_denied |= 1ULL << i;
-			continue;
-		}
-		stats_policy(policy->slot, VERDICT_DROP, p->length);
-		police_refund(i, p);
+	if (police_enforce(p, now) == VERDICT_DROP)
 		return VERDICT_DROP;
-	}
-	police_count_passes(p, shadow_denied);
+	police_shadow(p, now);
 	return VERDICT_PASS;
 }
 

@@ -82,7 +82,7 @@ struct policy {
 	__u32 ipv4_mask;    /* the same for IPv4 */
 	__u8 slot;          /* index of its counters; survives a reload, unlike its rank */
 	__u8 unit;          /* enum policy_unit */
-	__u8 mode;          /* enum policy_mode */
+	__u8 mode;          /* enum policy_mode; to the program its rank says the same */
 	__u8 on_pressure;   /* enum policy_on_pressure */
 };
 _Static_assert(sizeof(struct policy) == 88, "policy is shared with Go");

@@ -165,6 +165,7 @@ func load(spec *ebpf.CollectionSpec, c *constants, table *ebpf.Map, current *cur
 	for name, value := range map[string]any{
 		xdpVarPolicies:     c.policies,
 		xdpVarPolicyLabels: c.labels,
+		xdpVarEnforceCount: c.enforce,
 		xdpVarPolicyCount:  c.count,
 		xdpVarTableMask:    sets - 1,
 		xdpVarMultiBuffer:  multiBuffer,

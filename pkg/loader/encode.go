@@ -26,6 +26,7 @@ const (
 type constants struct {
 	policies [MaxPolicies]xdpPolicy
 	labels   [MaxPolicies]xdpPolicyLabel
+	enforce  uint32 // the first so many enforce, the others are in shadow
 	count    uint32
 }
 
@@ -37,6 +38,12 @@ func encode(policies []policy.Policy, secret bucket.Secret, slots map[string]uin
 	}
 	c := &constants{count: uint32(len(policies))}
 	for i, p := range policies {
+		if p.Mode != policy.ModeShadow {
+			if int(c.enforce) != i {
+				return nil, fmt.Errorf("%w: %s enforces, and comes after one in shadow (see policy.KernelPolicies)", ErrPolicy, p.Name)
+			}
+			c.enforce++
+		}
 		limit, err := bucket.NewLimit(p.Limit, p.Window, p.Burst)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrPolicy, p.Name, err)

@@ -93,6 +93,7 @@ const (
 	xdpMapPolicyStats    = "policy_stats"
 	xdpMapTable          = "table"
 	xdpProgWeirXdp       = "weir_xdp"
+	xdpVarEnforceCount   = "enforce_count"
 	xdpVarMultiBuffer    = "multi_buffer"
 	xdpVarPolicies       = "policies"
 	xdpVarPolicyCount    = "policy_count"
@@ -159,6 +160,7 @@ type xdpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpVariableSpecs struct {
+	EnforceCount *ebpf.VariableSpec `ebpf:"enforce_count"`
 	MultiBuffer  *ebpf.VariableSpec `ebpf:"multi_buffer"`
 	Policies     *ebpf.VariableSpec `ebpf:"policies"`
 	PolicyCount  *ebpf.VariableSpec `ebpf:"policy_count"`
@@ -205,6 +207,7 @@ func (m *xdpMaps) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpVariables struct {
+	EnforceCount *ebpf.Variable `ebpf:"enforce_count"`
 	MultiBuffer  *ebpf.Variable `ebpf:"multi_buffer"`
 	Policies     *ebpf.Variable `ebpf:"policies"`
 	PolicyCount  *ebpf.Variable `ebpf:"policy_count"`

@@ -1,0 +1,84 @@
+package loader
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/weir-limiter/weir/internal/testutil"
+	"github.com/weir-limiter/weir/pkg/bucket"
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// verifierBudget is a tenth of what the kernel is willing to walk: room for older kernels, whose
+// verifiers prune less.
+const verifierBudget = 100_000
+
+// TestVerifierCost loads the program with up to all the policies that it can have, and shows with -v
+// what the verifier walked.
+func TestVerifierCost(t *testing.T) {
+	testutil.RequireRoot(t)
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, 2, 8, MaxPolicies} {
+		walked := verify(t, n)
+		t.Logf("%2d policies: %d instructions walked", n, walked)
+		if walked > verifierBudget {
+			t.Errorf("%d policies: the verifier walked %d instructions, want %d at most", n, walked, verifierBudget)
+		}
+	}
+}
+
+func verify(t *testing.T, n int) (walked int) {
+	spec, err := loadXdp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(spec.Maps, xdpMapIdentity)
+	spec.Maps[xdpMapTable].MaxEntries = 1 << 10
+	c, err := encode(mixedPolicies(n), bucket.Secret{1, 2}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]any{
+		xdpVarPolicies: c.policies, xdpVarEnforceCount: c.enforce, xdpVarPolicyCount: c.count,
+		xdpVarTableMask: uint32(1<<10 - 1), xdpVarMultiBuffer: uint32(1),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
+	})
+	if err != nil {
+		t.Fatalf("%d policies: %+v", n, err)
+	}
+	defer coll.Close()
+	log := coll.Programs[xdpProgWeirXdp].VerifierLog
+	_, rest, _ := strings.Cut(log, "processed ")
+	if _, err := fmt.Sscan(rest, &walked); err != nil {
+		t.Fatalf("no count of instructions in the verifier's log: %s", log)
+	}
+	return walked
+}
+
+// mixedPolicies differ in all that the program branches on, so that it can leave no branch out.
+func mixedPolicies(n int) []policy.Policy {
+	var all []policy.Policy
+	for i := range n {
+		p := kernelPolicy(fmt.Sprintf("p%d", i), 2_000_000_000, 1<<20)
+		p.Unit = policy.Units()[i%2]
+		p.OnPressure = policy.Pressures()[i/2%2]
+		if i > n/2 {
+			p.Mode = policy.ModeShadow
+		}
+		p.IPv6Prefix = []uint8{64, 128}[i%2]
+		all = append(all, p)
+	}
+	return all
+}
