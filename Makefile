@@ -61,6 +61,10 @@ test-bpf: build ## the programs in the kernel, by BPF_PROG_TEST_RUN; needs root
 test-netns: build ## real packets between network namespaces; needs root
 	$(GO) test -count=1 -p 1 $(NETNS_TESTS)
 
+.PHONY: test-kernels
+test-kernels: ## the BPF tests on Debian's 6.1 and 6.12 kernels, under qemu; needs root
+	scripts/test-kernels.sh
+
 .PHONY: soak
 soak: build ## a longer flood than CI's; SOAK sets how long
 	WEIR_SOAK=$(or $(SOAK),5m) $(GO) test -count=1 -timeout 0 -run Soak ./test/netns

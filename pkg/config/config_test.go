@@ -58,7 +58,6 @@ func TestEmptyValuesMeanNone(t *testing.T) {
 func TestFullFile(t *testing.T) {
 	client := perIP("per-client", 1000)
 	client.Burst, client.Priority, client.OnPressure = 200, 1, "drop"
-	client.NewSources = &policy.NewSources{Limit: 10000, Window: time.Second}
 	client.IPv4Prefix, client.IPv6Prefix = 24, 56
 	bytes := perIP("bytes-per-client", 5_000_000)
 	bytes.Unit, bytes.Mode = "bytes", "shadow"

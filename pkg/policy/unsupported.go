@@ -22,6 +22,7 @@ func (p Policy) unsupported() []Fault {
 			`remove consistency or set "consistency: local"`},
 		{"on_store_failure", p.OnStoreFailure != StoreFailureLocal, "on_store_failure " + string(p.OnStoreFailure) + redisless,
 			`remove on_store_failure or set "on_store_failure: local"`},
+		{"new_sources", p.NewSources != nil, "new_sources" + unenforced, "remove new_sources"},
 		{"replaces", len(p.Replaces) > 0, "replaces" + unenforced, "remove replaces"},
 	}
 	var fs faults

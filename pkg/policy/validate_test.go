@@ -72,10 +72,11 @@ func TestValidate(t *testing.T) {
 		{"prefixes longest", func(p *Policy) { p.IPv4Prefix, p.IPv6Prefix = 32, 128 }, nil, ""},
 		{"prefixes too long", func(p *Policy) { p.IPv4Prefix, p.IPv6Prefix = 33, 129 }, []string{"ipv4_prefix", "ipv6_prefix"}, "got 33"},
 
-		{"new sources", func(p *Policy) { p.NewSources = &NewSources{10, time.Minute} }, nil, ""},
-		{"new sources 0", func(p *Policy) { p.NewSources = &NewSources{} }, []string{"new_sources.limit", "new_sources.window"}, ""},
-		{"new sources too slow", func(p *Policy) { p.NewSources = &NewSources{1, 2 * day} }, []string{"new_sources.limit"}, "slowest"},
-		{"new sources too long", func(p *Policy) { p.NewSources = &NewSources{1000, 101 * day} }, []string{"new_sources.window"}, "at most 100d"},
+		{"new sources", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{10, time.Minute} }, nil, ""},
+		{"new sources enforced", func(p *Policy) { p.NewSources = &NewSources{10, time.Minute} }, []string{"new_sources"}, "remove new_sources"},
+		{"new sources 0", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{} }, []string{"new_sources.limit", "new_sources.window"}, ""},
+		{"new sources too slow", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{1, 2 * day} }, []string{"new_sources.limit"}, "slowest"},
+		{"new sources too long", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{1000, 101 * day} }, []string{"new_sources.window"}, "at most 100d"},
 
 		{"words", func(p *Policy) { p.Unit, p.Mode, p.OnPressure = "bits", "on", "" }, []string{"unit", "mode", "on_pressure"},
 			`unknown value "bits"; use one of requests, bytes`},
