@@ -26,18 +26,33 @@ static __always_inline struct bucket_set *police_set(__u64 hash)
 	return bpf_map_lookup_elem(&table, &index);
 }
 
+/*
+ * A copy of the limit. The bucket's functions take an ordinary pointer; to cast volatile away instead
+ * would let the compiler see a constant full of zeroes, and fold it.
+ */
+static __always_inline struct bucket_limit police_limit(const volatile struct policy *policy)
+{
+	return (struct bucket_limit){
+		.token_time = policy->limit.token_time,
+		.depth = policy->limit.depth,
+		.burst = policy->limit.burst,
+		.frac_bits = policy->limit.frac_bits,
+	};
+}
+
 /* Charges one policy's bucket: 1 if it admits the packet. */
 static __always_inline int police_take(const volatile struct policy *policy, const struct packet *p,
 				       __u64 now)
 {
+	struct bucket_limit limit = police_limit(policy);
 	__u64 hash = key_hash(policy, p);
 	struct bucket_set *set = police_set(hash);
 	__u32 took;
 
 	if (!set)
 		return 1; /* index <= table_mask, which the verifier can't know */
-	took = table_take(set, table_fingerprint(hash), (const struct bucket_limit *)&policy->limit,
-			  now, police_cost(policy, p), policy->on_pressure == ON_PRESSURE_PASS);
+	took = table_take(set, table_fingerprint(hash), &limit, now, police_cost(policy, p),
+			  policy->on_pressure == ON_PRESSURE_PASS);
 	if (took & (TAKE_PRESSURE | TAKE_CONTENDED))
 		stats_table(!!(took & TAKE_PRESSURE), !!(took & TAKE_CONTENDED));
 	return took & TAKE_ADMITTED;
@@ -59,17 +74,18 @@ POLICE_GLOBAL int police_take_at(__u32 rank, const struct packet *p, __u64 now)
 POLICE_GLOBAL int police_refund_at(__u32 rank, const struct packet *p)
 {
 	const volatile struct policy *policy;
+	struct bucket_limit limit;
 	struct bucket_set *set;
 	__u64 hash;
 
 	if (rank >= WEIR_MAX_POLICIES || !p)
 		return 0;
 	policy = &policies[rank];
+	limit = police_limit(policy);
 	hash = key_hash(policy, p); /* again: 64 hashes would fill the stack */
 	set = police_set(hash);
 	if (set)
-		table_refund(set, table_fingerprint(hash),
-			     (const struct bucket_limit *)&policy->limit, police_cost(policy, p));
+		table_refund(set, table_fingerprint(hash), &limit, police_cost(policy, p));
 	return 0;
 }
 

@@ -29,9 +29,15 @@ func (d *StateDir) OpenBuckets() (*Buckets, error) {
 		return nil, fmt.Errorf("open the pinned table: %w", explain(err))
 	}
 	defer m.Close()
-	memory, err := unix.Mmap(m.FD(), 0, int(m.MaxEntries()*m.ValueSize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return mapBuckets(m)
+}
+
+// mapBuckets maps a table's memory, which outlives m's descriptor.
+func mapBuckets(m *ebpf.Map) (*Buckets, error) {
+	size := int(m.MaxEntries()) * int(m.ValueSize())
+	memory, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map the table of %d bytes: %w", m.MaxEntries()*m.ValueSize(), err)
+		return nil, fmt.Errorf("map the table of %d bytes: %w", size, err)
 	}
 	table, err := bucket.NewTable(memory)
 	if err != nil {

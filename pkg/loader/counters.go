@@ -76,6 +76,10 @@ func (d *StateDir) readInterfaceCounters(id attachmentID, c *Counters) error {
 		return err
 	}
 	defer stats.Close()
+	return sumInterfaceCounters(stats, c)
+}
+
+func sumInterfaceCounters(stats *ebpf.Map, c *Counters) error {
 	var cpus []xdpInterfaceCounters
 	if err := stats.Lookup(uint32(0), &cpus); err != nil {
 		return err
