@@ -264,12 +264,15 @@ func (d *StateDir) replace(id attachmentID, current *current, b *built) error {
 	if err := current.link.Update(b.program); err != nil {
 		return fmt.Errorf("swap the program on %s: %w", id.iface, explain(err))
 	}
-	for _, name := range []string{"program", "constants"} {
+	// All but the link: the counters are the same map, unless another version made them.
+	for _, name := range []string{"program", "constants", "policy_stats", "interface_stats"} {
 		if err := os.Rename(d.pin(tmpName, name), d.pin(id.String(), name)); err != nil {
 			return errors.Join(fmt.Errorf("publish the new %s: %w", name, err), d.restore(id, current))
 		}
 	}
-	return os.RemoveAll(d.pin(tmpName))
+	// What is left of it is done with; should it stay, the next load clears it away.
+	_ = os.RemoveAll(d.pin(tmpName))
+	return nil
 }
 
 // restore puts the old program back, on the interface and into its pins.
@@ -277,10 +280,14 @@ func (d *StateDir) restore(id attachmentID, current *current) error {
 	if err := current.link.Update(current.program); err != nil {
 		return fmt.Errorf("put the old program back: %w", err)
 	}
-	return errors.Join(
+	errs := []error{
 		repin(d.pin(id.String(), "program"), current.program),
 		repin(d.pin(id.String(), "constants"), current.constants),
-	)
+	}
+	for name, m := range current.stats {
+		errs = append(errs, repin(d.pin(id.String(), ownMaps[name]), m))
+	}
+	return errors.Join(errs...)
 }
 
 func repin(path string, object interface{ Pin(string) error }) error {

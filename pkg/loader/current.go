@@ -63,19 +63,37 @@ func (d *StateDir) openCurrent(id attachmentID, iface netlink.Link) (_ *current,
 	if c.program, err = ebpf.LoadPinnedProgram(d.pin(id.String(), "program"), nil); err != nil {
 		return nil, fmt.Errorf("open the pinned program of %s: %w (run: weir detach %s)", id.iface, err, id.iface)
 	}
+	if err := d.openCurrentMaps(id, c); err != nil {
+		return nil, err
+	}
+	c.policies, err = readPolicies(c.constants)
+	if errors.Is(err, ErrIncompatible) {
+		err = nil // of another version: it is replaced all the same, and counts from zero
+	}
+	return c, err
+}
+
+// openCurrentMaps opens the constants, and the counters if this version counts in the same way.
+func (d *StateDir) openCurrentMaps(id attachmentID, c *current) error {
+	spec, err := loadXdp()
+	if err != nil {
+		return err
+	}
 	for name, pin := range ownMaps {
 		m, err := ebpf.LoadPinnedMap(d.pin(id.String(), pin), nil)
 		if err != nil {
-			return nil, fmt.Errorf("open the pinned %s of %s: %w (run: weir detach %s)", pin, id.iface, err, id.iface)
+			return fmt.Errorf("open the pinned %s of %s: %w (run: weir detach %s)", pin, id.iface, err, id.iface)
 		}
-		if name == ".rodata" {
+		switch {
+		case name == ".rodata":
 			c.constants = m
-			continue
+		case spec.Maps[name].Compatible(m) == nil:
+			c.stats[name] = m
+		default:
+			m.Close()
 		}
-		c.stats[name] = m
 	}
-	c.policies, err = readPolicies(c.constants)
-	return c, err
+	return nil
 }
 
 // linkIndex is the index of the interface that a link is on; 0 once it has vanished.
