@@ -55,6 +55,9 @@ func attach(e *env, iface, file string, mode loader.Mode) error {
 			return err
 		}
 		return e.print(attachmentJSON(a), func(w io.Writer) error {
+			if a.NativeRefused != nil {
+				fmt.Fprintf(e.err, "weir: %v\n", a.NativeRefused)
+			}
 			_, err := fmt.Fprintf(w, "attached to %s: %s, %s mode, program %d, %s\n",
 				a.Interface, a.Hook, a.Mode, a.Program.ID, plural(len(a.Policies), "policy", "policies"))
 			return err

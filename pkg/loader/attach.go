@@ -29,6 +29,9 @@ const (
 	ModeGeneric Mode = "generic" // in the stack, after the packet's buffer was allocated
 )
 
+// linkPins names the pin of a link by its mode.
+var linkPins = map[Mode]string{ModeNative: "link-native", ModeGeneric: "link-generic"}
+
 // AttachOptions says what to attach. All fields but Objects are required.
 type AttachOptions struct {
 	Interface string
@@ -62,28 +65,40 @@ func (d *StateDir) Attach(o AttachOptions) (_ *Attachment, err error) {
 		return nil, err
 	}
 	defer current.close()
-	if current.link == nil {
-		if err := checkConflict(iface); err != nil {
-			return nil, err
-		}
+	if err := checkAttach(iface, o.Mode, current); err != nil {
+		return nil, err
 	}
 	b, err := d.build(o, current, &undo)
 	if err != nil {
 		return nil, err
 	}
 	defer b.close()
+	var refused error
 	if current.link != nil {
 		err = d.replace(id, current, b)
 	} else {
-		err = d.place(id, iface, o.Mode, b, &undo)
+		refused, err = d.place(id, iface, o.Mode, b, &undo)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return d.readAttachment(id)
+	a, err := d.readAttachment(id)
+	if err != nil {
+		return nil, err
+	}
+	a.NativeRefused = refused
+	return a, nil
 }
 
-func checkConflict(iface netlink.Link) error {
+// checkAttach refuses what could only be had by taking something off the interface first.
+func checkAttach(iface netlink.Link, mode Mode, current *current) error {
+	if current.link != nil {
+		if mode != ModeAuto && mode != current.mode {
+			return fmt.Errorf("%w: weir is on %s in %s mode, and a link can't change its mode (run: weir detach %s)",
+				ErrIncompatible, iface.Attrs().Name, current.mode, iface.Attrs().Name)
+		}
+		return nil
+	}
 	xdp := iface.Attrs().Xdp
 	if xdp == nil || !xdp.Attached {
 		return nil
@@ -238,25 +253,26 @@ func (d *StateDir) pinBuilt(b *built) error {
 	return nil
 }
 
-// place attaches to an interface that has nothing of ours.
-func (d *StateDir) place(id attachmentID, iface netlink.Link, mode Mode, b *built, undo *undoStack) error {
-	l, err := attachXDP(b.program, iface, mode)
+// place attaches to an interface that has nothing of ours. refused says why the mode is generic, if
+// native was allowed.
+func (d *StateDir) place(id attachmentID, iface netlink.Link, mode Mode, b *built, undo *undoStack) (refused, err error) {
+	l, got, refused, err := attachXDP(b.program, iface, mode)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer l.Close() // the pin holds it; without one, closing detaches
-	if err := l.Pin(d.pin(tmpName, "link")); err != nil {
-		return fmt.Errorf("pin the link: %w", err)
+	if err := l.Pin(d.pin(tmpName, linkPins[got])); err != nil {
+		return nil, fmt.Errorf("pin the link: %w", err)
 	}
 	undo.push(l.Unpin)
 	// What is there belongs to an interface that has vanished: see openCurrent.
 	if err := os.RemoveAll(d.pin(id.String())); err != nil {
-		return fmt.Errorf("clear away the attachment of a vanished interface: %w", err)
+		return nil, fmt.Errorf("clear away the attachment of a vanished interface: %w", err)
 	}
 	if err := os.Rename(d.pin(tmpName), d.pin(id.String())); err != nil {
-		return fmt.Errorf("publish the attachment: %w", err)
+		return nil, fmt.Errorf("publish the attachment: %w", err)
 	}
-	return nil
+	return refused, nil
 }
 
 // replace swaps the program on the interface: one packet meets the old one, the next the new one.
@@ -297,41 +313,48 @@ func repin(path string, object interface{ Pin(string) error }) error {
 	return object.Pin(path)
 }
 
-// attachXDP tries the modes that mode allows, best first. Only "the driver can't" leads on to the
-// next: an error of any other kind would be the same there, or must not be passed over.
-func attachXDP(p *ebpf.Program, iface netlink.Link, mode Mode) (link.Link, error) {
-	ladder := map[Mode][]link.XDPAttachFlags{
-		ModeNative:  {link.XDPDriverMode},
-		ModeGeneric: {link.XDPGenericMode},
-		ModeAuto:    {link.XDPDriverMode, link.XDPGenericMode},
+// attachXDP tries the modes that mode allows, best first, and says which it got. Only "not in the
+// driver, as it is set up" leads on to the next: an error of any other kind must not be passed over.
+func attachXDP(p *ebpf.Program, iface netlink.Link, mode Mode) (l link.Link, got Mode, refused, err error) {
+	ladder := map[Mode][]Mode{
+		ModeNative:  {ModeNative},
+		ModeGeneric: {ModeGeneric},
+		ModeAuto:    {ModeNative, ModeGeneric},
 	}[mode]
 	if ladder == nil {
-		return nil, fmt.Errorf("attach mode %q: want auto, native or generic", mode)
+		return nil, "", nil, fmt.Errorf("attach mode %q: want auto, native or generic", mode)
 	}
+	flags := map[Mode]link.XDPAttachFlags{ModeNative: link.XDPDriverMode, ModeGeneric: link.XDPGenericMode}
 	var errs []error
-	for _, flags := range ladder {
-		l, err := link.AttachXDP(link.XDPOptions{Program: p, Interface: iface.Attrs().Index, Flags: flags})
+	for _, try := range ladder {
+		l, err := link.AttachXDP(link.XDPOptions{Program: p, Interface: iface.Attrs().Index, Flags: flags[try]})
 		if err == nil {
-			return l, nil
+			return l, try, errors.Join(errs...), nil
 		}
-		err = explainAttach(err, iface)
+		err = explainAttach(err, iface, try)
 		errs = append(errs, err)
 		if !errors.Is(err, ErrNoNativeXDP) {
 			break
 		}
 	}
-	return nil, fmt.Errorf("attach to %s: %w", iface.Attrs().Name, errors.Join(errs...))
+	return nil, "", nil, fmt.Errorf("attach to %s: %w", iface.Attrs().Name, errors.Join(errs...))
 }
 
-func explainAttach(err error, iface netlink.Link) error {
-	switch {
-	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: %w (use --mode generic)", ErrNoNativeXDP, err)
-	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+func explainAttach(err error, iface netlink.Link, mode Mode) error {
+	native := map[unix.Errno]string{
+		unix.EOPNOTSUPP: "use --mode generic",
+		unix.ERANGE:     fmt.Sprintf("lower the MTU, which is %d, or use --mode generic", iface.Attrs().MTU),
+		unix.EINVAL:     fmt.Sprintf("lower the MTU, which is %d, switch LRO off (ethtool -K %s lro off), or use --mode generic", iface.Attrs().MTU, iface.Attrs().Name),
+		unix.ENOSPC:     "a veth needs as many receive queues as its other end has transmit queues (ethtool -L), or use --mode generic",
+	}
+	var errno unix.Errno
+	if errors.As(err, &errno) && mode == ModeNative {
+		if mend, ok := native[errno]; ok {
+			return fmt.Errorf("%w: %w (%s)", ErrNoNativeXDP, err, mend)
+		}
+	}
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w since a moment ago: %w (ip link show dev %s)", ErrConflict, err, iface.Attrs().Name)
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
-		return fmt.Errorf("%w (the driver refuses XDP with this MTU of %d or its offloads; lower the MTU, or use --mode generic)",
-			err, iface.Attrs().MTU)
 	}
 	return explain(err)
 }

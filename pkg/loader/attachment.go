@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 )
 
@@ -35,12 +34,14 @@ type Attachment struct {
 	// Namespace is the inode of the interface's network namespace.
 	Namespace uint64
 	Hook      string
-	// Mode is native or generic; empty if the interface is in a namespace that this process is not in.
-	Mode     Mode
-	State    State
-	Program  Program
-	Policies []LoadedPolicy // in the order of evaluation
-	Counters Counters
+	// Mode is native or generic.
+	Mode Mode
+	// NativeRefused says why the mode is generic though auto was asked for. Only Attach knows it.
+	NativeRefused error
+	State         State
+	Program       Program
+	Policies      []LoadedPolicy // in the order of evaluation
+	Counters      Counters
 }
 
 // Attachments reads all attachments, sorted by their pins' names.
@@ -72,7 +73,7 @@ func (d *StateDir) readAttachment(id attachmentID) (*Attachment, error) {
 		return fmt.Errorf("read the attachment to %s: %w", id.iface, explain(err))
 	}
 	a := &Attachment{Interface: id.iface, Namespace: id.namespace, Hook: id.hook}
-	if err := a.readLink(d.pin(id.String(), "link")); err != nil {
+	if err := d.readLink(id, a); err != nil {
 		return nil, wrap(err)
 	}
 	if err := a.readProgram(d.pin(id.String(), "program")); err != nil {
@@ -92,8 +93,8 @@ func (d *StateDir) readAttachment(id attachmentID) (*Attachment, error) {
 	return a, nil
 }
 
-func (a *Attachment) readLink(pin string) error {
-	l, err := link.LoadPinnedLink(pin, nil)
+func (d *StateDir) readLink(id attachmentID, a *Attachment) error {
+	l, mode, err := d.openLink(id)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (a *Attachment) readLink(pin string) error {
 	if a.Index, err = linkIndex(l); err != nil {
 		return err
 	}
-	a.State = StateAttached
+	a.State, a.Mode = StateAttached, mode
 	if a.Index == 0 {
 		a.State = StateVanished
 		return nil
@@ -114,11 +115,7 @@ func (a *Attachment) readLink(pin string) error {
 	if err != nil {
 		return err
 	}
-	// The interface may have been renamed since.
-	a.Interface = iface.Attrs().Name
-	if xdp := iface.Attrs().Xdp; xdp != nil {
-		a.Mode = map[uint32]Mode{xdpAttachedDriver: ModeNative, xdpAttachedSKB: ModeGeneric}[xdp.AttachMode]
-	}
+	a.Interface = iface.Attrs().Name // it may have been renamed since
 	return nil
 }
 

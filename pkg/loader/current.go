@@ -13,6 +13,7 @@ import (
 // current is what is attached before a change. It is empty if nothing is.
 type current struct {
 	link      link.Link // nil: not attached, or attached to an interface that has vanished
+	mode      Mode
 	program   *ebpf.Program
 	constants *ebpf.Map
 	stats     map[string]*ebpf.Map
@@ -46,7 +47,7 @@ func (d *StateDir) openCurrent(id attachmentID, iface netlink.Link) (_ *current,
 	if _, err := os.Stat(d.pin(id.String())); errors.Is(err, os.ErrNotExist) {
 		return c, nil
 	}
-	l, err := link.LoadPinnedLink(d.pin(id.String(), "link"), nil)
+	l, mode, err := d.openLink(id)
 	if err != nil {
 		return nil, fmt.Errorf("open the pinned link of %s: %w (run: weir detach %s)", id.iface, err, id.iface)
 	}
@@ -56,7 +57,7 @@ func (d *StateDir) openCurrent(id attachmentID, iface netlink.Link) (_ *current,
 		return nil, err
 	}
 	if index == iface.Attrs().Index {
-		c.link = l
+		c.link, c.mode = l, mode
 	} else {
 		l.Close()
 	}
@@ -94,6 +95,20 @@ func (d *StateDir) openCurrentMaps(id attachmentID, c *current) error {
 		}
 	}
 	return nil
+}
+
+// openLink opens the link of an attachment. Its pin is named by the mode, which the kernel tells only
+// to those in the interface's network namespace.
+func (d *StateDir) openLink(id attachmentID) (link.Link, Mode, error) {
+	var errs []error
+	for mode, pin := range linkPins {
+		l, err := link.LoadPinnedLink(d.pin(id.String(), pin), nil)
+		if err == nil {
+			return l, mode, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, "", errors.Join(errs...)
 }
 
 // linkIndex is the index of the interface that a link is on; 0 once it has vanished.

@@ -11,8 +11,8 @@ import (
 var (
 	// ErrConflict says that another XDP program is on the interface. weir never evicts one.
 	ErrConflict = errors.New("another XDP program is attached")
-	// ErrNoNativeXDP says that the driver can't run XDP programs itself.
-	ErrNoNativeXDP = errors.New("the driver has no native XDP")
+	// ErrNoNativeXDP says that the driver can't run XDP programs itself, or not as it is set up.
+	ErrNoNativeXDP = errors.New("the driver refuses native XDP")
 )
 
 // explain adds the mend to what the kernel answered to a bpf system call.

@@ -15,12 +15,6 @@ import (
 // ErrNoInterface says that there is no interface of that name in this network namespace.
 var ErrNoInterface = errors.New("no such interface")
 
-// Values of IFLA_XDP_ATTACHED.
-const (
-	xdpAttachedDriver = 1
-	xdpAttachedSKB    = 2
-)
-
 func findInterface(name string) (netlink.Link, error) {
 	l, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
