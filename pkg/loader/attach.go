@@ -55,11 +55,13 @@ func (d *StateDir) Attach(o AttachOptions) (_ *Attachment, err error) {
 	if err != nil {
 		return nil, err
 	}
-	namespace, err := netNamespace()
+	if err := checkEthernet(iface); err != nil {
+		return nil, err
+	}
+	id, err := d.find(iface)
 	if err != nil {
 		return nil, err
 	}
-	id := attachmentID{HookXDP, o.Interface, namespace}
 	current, err := d.openCurrent(id, iface)
 	if err != nil {
 		return nil, err
@@ -235,10 +237,7 @@ func clearSlots(stats *ebpf.Map, slots []uint8) error {
 }
 
 func (d *StateDir) pinBuilt(b *built) error {
-	// A load that was killed may have left this.
-	if err := os.RemoveAll(d.pin(tmpName)); err != nil {
-		return fmt.Errorf("clear away an interrupted load: %w", err)
-	}
+	d.clearLeftovers()
 	if err := os.Mkdir(d.pin(tmpName), 0o700); err != nil {
 		return fmt.Errorf("make the directory to load in: %w", err)
 	}
@@ -265,13 +264,14 @@ func (d *StateDir) place(id attachmentID, iface netlink.Link, mode Mode, b *buil
 		return nil, fmt.Errorf("pin the link: %w", err)
 	}
 	undo.push(l.Unpin)
-	// What is there belongs to an interface that has vanished: see openCurrent.
-	if err := os.RemoveAll(d.pin(id.String())); err != nil {
-		return nil, fmt.Errorf("clear away the attachment of a vanished interface: %w", err)
+	// What is there belongs to an interface that has vanished: see find.
+	if err := os.Rename(d.pin(id.String()), d.pin(oldName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("set aside the attachment of a vanished interface: %w", err)
 	}
 	if err := os.Rename(d.pin(tmpName), d.pin(id.String())); err != nil {
 		return nil, fmt.Errorf("publish the attachment: %w", err)
 	}
+	d.clearLeftovers()
 	return refused, nil
 }
 
@@ -286,8 +286,7 @@ func (d *StateDir) replace(id attachmentID, current *current, b *built) error {
 			return errors.Join(fmt.Errorf("publish the new %s: %w", name, err), d.restore(id, current))
 		}
 	}
-	// What is left of it is done with; should it stay, the next load clears it away.
-	_ = os.RemoveAll(d.pin(tmpName))
+	d.clearLeftovers()
 	return nil
 }
 

@@ -46,26 +46,30 @@ type Attachment struct {
 
 // Attachments reads all attachments, sorted by their pins' names.
 func (d *StateDir) Attachments() ([]Attachment, error) {
-	names, err := os.ReadDir(d.path)
+	ids, err := d.attachmentIDs()
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", d.name, ErrNothingAttached)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list state directory: %w", err)
+		return nil, err
 	}
 	var all []Attachment
-	for _, n := range names {
-		id, ok := parseAttachmentID(n.Name())
-		if !ok {
-			continue
-		}
+	for _, id := range ids {
 		a, err := d.readAttachment(id)
+		if errors.Is(err, os.ErrNotExist) && !exists(d.pin(id.String())) {
+			continue // detached while it was read
+		}
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, *a)
 	}
 	return all, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (d *StateDir) readAttachment(id attachmentID) (*Attachment, error) {
@@ -99,7 +103,11 @@ func (d *StateDir) readLink(id attachmentID, a *Attachment) error {
 		return err
 	}
 	defer l.Close()
-	if a.Index, err = linkIndex(l); err != nil {
+	info, err := l.Info()
+	if err != nil {
+		return err
+	}
+	if a.Index, err = linkIndex(info); err != nil {
 		return err
 	}
 	a.State, a.Mode = StateAttached, mode
@@ -112,8 +120,14 @@ func (d *StateDir) readLink(id attachmentID, a *Attachment) error {
 		return err
 	}
 	iface, err := netlink.LinkByIndex(a.Index)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil // moved to another namespace, where its program works on
+	}
 	if err != nil {
 		return err
+	}
+	if state, err := stateOn(l, iface); err != nil || state != linkHere {
+		return err // of the same index by chance: ours was moved to another namespace
 	}
 	a.Interface = iface.Attrs().Name // it may have been renamed since
 	return nil

@@ -21,16 +21,17 @@ const bpffsMount = "/sys/fs/bpf"
 var ErrNoBPFFS = errors.New("not on a bpf file system")
 
 // onBPFFS tells whether path, or the nearest directory above it that exists, is on a bpf file system.
-func onBPFFS(path string) bool {
+// A path that may not be looked at is an error, and not elsewhere.
+func onBPFFS(path string) (bool, error) {
 	for {
 		var fs unix.Statfs_t
 		err := unix.Statfs(path, &fs)
 		if err == nil {
-			return fs.Type == unix.BPF_FS_MAGIC
+			return fs.Type == unix.BPF_FS_MAGIC, nil
 		}
 		parent := filepath.Dir(path)
 		if !errors.Is(err, unix.ENOENT) || parent == path {
-			return false
+			return false, fmt.Errorf("look at %s: %w (needs root)", path, err)
 		}
 		path = parent
 	}
@@ -40,11 +41,12 @@ func onBPFFS(path string) bool {
 // own with a fresh /sys, where nothing is mounted, and where a mount would vanish when the command
 // ends, with all that is pinned. There the bpf file system of whoever called the command serves.
 func locate(path string) (string, error) {
-	if onBPFFS(path) {
-		return path, nil
+	if found, err := onBPFFS(path); found || err != nil {
+		return path, err
 	}
 	for _, pid := range foreignAncestors() {
-		if outer := filepath.Join("/proc", pid, "root", path); onBPFFS(outer) {
+		outer := filepath.Join("/proc", pid, "root", path)
+		if found, err := onBPFFS(outer); found && err == nil {
 			return outer, nil
 		}
 	}
@@ -55,7 +57,7 @@ func mountPoint(path string) string {
 	if below(bpffsMount, path) {
 		return bpffsMount
 	}
-	return filepath.Dir(path)
+	return path
 }
 
 func below(dir, path string) bool {

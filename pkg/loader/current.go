@@ -3,7 +3,6 @@ package loader
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -35,6 +34,72 @@ func (c *current) close() {
 	}
 }
 
+// find names the attachment to an interface: by the link, as the interface may have been renamed since,
+// else by the name, under which an interface that vanished may have left one.
+func (d *StateDir) find(iface netlink.Link) (attachmentID, error) {
+	namespace, err := netNamespace()
+	if err != nil {
+		return attachmentID{}, err
+	}
+	ids, err := d.attachmentIDs()
+	if err != nil {
+		return attachmentID{}, err
+	}
+	named := attachmentID{HookXDP, iface.Attrs().Name, namespace}
+	for _, id := range ids {
+		if id.namespace != namespace {
+			continue
+		}
+		state, err := d.stateOn(id, iface)
+		switch {
+		case err != nil:
+			return id, err
+		case state == linkHere:
+			return id, nil
+		case id == named && state == linkElsewhere:
+			return id, fmt.Errorf("%w: what is attached as %s is on another interface now, which was renamed or moved (run: weir detach %s, which takes it off that one)",
+				ErrIncompatible, id.iface, id.iface)
+		}
+	}
+	return named, nil
+}
+
+// linkState says where a link is, as seen from one interface.
+type linkState int
+
+const (
+	linkGone linkState = iota // its interface has vanished
+	linkHere
+	linkElsewhere
+)
+
+func (d *StateDir) stateOn(id attachmentID, iface netlink.Link) (linkState, error) {
+	l, _, err := d.openLink(id)
+	if err != nil {
+		return 0, fmt.Errorf("open the pinned link of %s: %w (run: weir detach %s)", id.iface, err, id.iface)
+	}
+	defer l.Close()
+	return stateOn(l, iface)
+}
+
+// stateOn compares indices and programs: an interface that moved to another network namespace takes
+// its link along, and its index may be another interface's here.
+func stateOn(l link.Link, iface netlink.Link) (linkState, error) {
+	info, err := l.Info()
+	if err != nil {
+		return 0, fmt.Errorf("read the link's interface: %w", err)
+	}
+	index, err := linkIndex(info)
+	if err != nil || index == 0 {
+		return linkGone, err
+	}
+	xdp := iface.Attrs().Xdp
+	if index == iface.Attrs().Index && xdp != nil && xdp.ProgId == uint32(info.Program) {
+		return linkHere, nil
+	}
+	return linkElsewhere, nil
+}
+
 // openCurrent opens an attachment to change it. If its interface has vanished, and perhaps another
 // one of that name has come, the link holds nothing any more: the counters are kept, the rest is made anew.
 func (d *StateDir) openCurrent(id attachmentID, iface netlink.Link) (_ *current, err error) {
@@ -44,19 +109,19 @@ func (d *StateDir) openCurrent(id attachmentID, iface netlink.Link) (_ *current,
 			c.close()
 		}
 	}()
-	if _, err := os.Stat(d.pin(id.String())); errors.Is(err, os.ErrNotExist) {
+	if !exists(d.pin(id.String())) {
 		return c, nil
 	}
 	l, mode, err := d.openLink(id)
 	if err != nil {
 		return nil, fmt.Errorf("open the pinned link of %s: %w (run: weir detach %s)", id.iface, err, id.iface)
 	}
-	index, err := linkIndex(l)
+	state, err := stateOn(l, iface)
 	if err != nil {
 		l.Close()
 		return nil, err
 	}
-	if index == iface.Attrs().Index {
+	if state == linkHere {
 		c.link, c.mode = l, mode
 	} else {
 		l.Close()
@@ -112,11 +177,7 @@ func (d *StateDir) openLink(id attachmentID) (link.Link, Mode, error) {
 }
 
 // linkIndex is the index of the interface that a link is on; 0 once it has vanished.
-func linkIndex(l link.Link) (int, error) {
-	info, err := l.Info()
-	if err != nil {
-		return 0, fmt.Errorf("read the link's interface: %w", err)
-	}
+func linkIndex(info *link.Info) (int, error) {
 	xdp := info.XDP()
 	if xdp == nil {
 		return 0, fmt.Errorf("%w: the pinned link is of type %v, want XDP", ErrIncompatible, info.Type)

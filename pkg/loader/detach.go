@@ -6,10 +6,26 @@ import (
 	"os"
 )
 
-// Detach takes weir off the interfaces of that name, in whatever network namespace. With the last
-// attachment the table goes as well. It fails with [ErrNothingAttached] if there is none.
+// Detach takes weir off the interface of that name, now or when it was attached to: the one in this
+// network namespace or, if there is none, those in others. With the last attachment the table goes
+// as well. It fails with [ErrNothingAttached] if there is none.
 func (d *StateDir) Detach(iface string) error {
-	return d.detach(iface, func(id attachmentID) bool { return id.iface == iface })
+	here, err := netNamespace()
+	if err != nil {
+		return err
+	}
+	called := func(id attachmentID) bool {
+		if id.iface == iface {
+			return true
+		}
+		a := Attachment{Interface: id.iface, Namespace: id.namespace}
+		return d.readLink(id, &a) == nil && a.Interface == iface
+	}
+	err = d.detach(iface, func(id attachmentID) bool { return id.namespace == here && called(id) })
+	if errors.Is(err, ErrNothingAttached) {
+		err = d.detach(iface, called)
+	}
+	return err
 }
 
 // DetachAll takes weir off everything, and leaves nothing behind. It does not mind if there is
@@ -23,33 +39,29 @@ func (d *StateDir) DetachAll() error {
 }
 
 func (d *StateDir) detach(iface string, matches func(attachmentID) bool) error {
-	names, err := os.ReadDir(d.path)
+	ids, err := d.attachmentIDs()
 	if err != nil {
-		return fmt.Errorf("list state directory: %w", err)
+		return err
 	}
-	found, left := false, false
-	for _, n := range names {
-		id, ok := parseAttachmentID(n.Name())
-		if !ok && n.Name() != tmpName {
-			continue
-		}
-		if ok && !matches(id) {
-			left = true
+	d.clearLeftovers()
+	left := len(ids)
+	for _, id := range ids {
+		if !matches(id) {
 			continue
 		}
 		// Removing the link's pin detaches: nobody else holds it.
-		if err := os.RemoveAll(d.pin(n.Name())); err != nil {
-			return fmt.Errorf("detach %s: %w", n.Name(), err)
+		if err := os.RemoveAll(d.pin(id.String())); err != nil {
+			return fmt.Errorf("detach %s: %w", id.iface, err)
 		}
-		found = found || ok
+		left--
 	}
-	if !found {
+	if left == len(ids) {
 		if iface == "" {
 			iface = d.name
 		}
 		return fmt.Errorf("%s: %w", iface, ErrNothingAttached)
 	}
-	if !left {
+	if left == 0 {
 		return d.removeShared()
 	}
 	return nil

@@ -21,9 +21,9 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &verifier):
 		// The last lines say what was refused; %+v of the error has the whole log.
-		return fmt.Errorf("%w (the kernel's verifier refused the program; please report this with: weir doctor, and the output under --debug)", err)
+		return fmt.Errorf("%w (the kernel's verifier refused the program: it needs CAP_PERFMON beside CAP_BPF, or this is a defect: please report it with the output of weir doctor, and this under --debug)", err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w (needs root, or CAP_BPF and CAP_NET_ADMIN)", err)
+		return fmt.Errorf("%w (needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)", err)
 	case errors.Is(err, unix.ENOMEM):
 		return fmt.Errorf("%w (not enough memory: lower table.entries, or raise the memory limit of the cgroup)", err)
 	case errors.Is(err, ebpf.ErrNotSupported):

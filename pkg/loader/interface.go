@@ -15,6 +15,9 @@ import (
 // ErrNoInterface says that there is no interface of that name in this network namespace.
 var ErrNoInterface = errors.New("no such interface")
 
+// ErrNotEthernet says that an interface's packets have no Ethernet header.
+var ErrNotEthernet = errors.New("not an Ethernet interface")
+
 func findInterface(name string) (netlink.Link, error) {
 	l, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -24,6 +27,18 @@ func findInterface(name string) (netlink.Link, error) {
 		return nil, fmt.Errorf("look up interface %s: %w", name, err)
 	}
 	return l, nil
+}
+
+// checkEthernet refuses an interface whose packets have no Ethernet header (tun, WireGuard): the
+// parser would take addresses for an EtherType, and let nearly everything pass.
+func checkEthernet(iface netlink.Link) error {
+	switch kind := iface.Attrs().EncapType; kind {
+	case "ether", "loopback":
+		return nil
+	default:
+		return fmt.Errorf("%s: %w: its packets are of type %q (attach to the Ethernet interface that carries them)",
+			iface.Attrs().Name, ErrNotEthernet, kind)
+	}
 }
 
 // describeProgram names a program for an error message. To open one by its id takes CAP_SYS_ADMIN;

@@ -21,7 +21,10 @@ var (
 
 const (
 	lockPoll = 20 * time.Millisecond
-	tmpName  = "loading" // what a load that was killed may leave; the next one clears it away
+
+	// What a load works in. One that was killed may leave them; the next one clears them away.
+	tmpName = "loading"
+	oldName = "replaced"
 )
 
 // StateDir is an open state directory. Reading takes no lock; [StateDir.Attach] and the detaching
@@ -30,6 +33,7 @@ type StateDir struct {
 	name string // as the user knows it
 	path string // as this process reaches it
 	lock *os.File
+	home string // of the locked directory, to remove it when it is empty
 }
 
 // Open opens a state directory for reading. It fails with [ErrNothingAttached] if there is none, and
@@ -60,7 +64,10 @@ func Lock(path string, wait time.Duration) (*StateDir, error) {
 	for deadline := time.Now().Add(wait); ; {
 		lock, err := tryLock(found)
 		if err == nil {
-			return &StateDir{name: path, path: found, lock: lock}, nil
+			// By the descriptor, because the way that led there may be closed to a process that
+			// has given up its capabilities: see locate.
+			self := fmt.Sprintf("/proc/self/fd/%d", lock.Fd())
+			return &StateDir{name: path, path: self, lock: lock, home: found}, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock state directory %s: %w (needs root)", path, err)
@@ -126,11 +133,19 @@ func (d *StateDir) Close() error {
 	if d.lock == nil {
 		return nil
 	}
-	err := os.Remove(d.path) // fails if there is anything to keep
+	err := os.Remove(d.home) // fails if there is anything to keep
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
 	return errors.Join(err, d.lock.Close())
+}
+
+// clearLeftovers removes what a load works in. It does not matter if that fails: nobody reads it, and
+// making it anew fails with an error of its own.
+func (d *StateDir) clearLeftovers() {
+	for _, name := range []string{tmpName, oldName} {
+		_ = os.RemoveAll(d.pin(name))
+	}
 }
 
 func (d *StateDir) pin(elem ...string) string {

@@ -36,8 +36,8 @@ func (p Policy) checkRates(fs *faults) {
 	if n := p.NewSources; n != nil {
 		r := rate{prefix: "new_sources.", limit: n.Limit, window: n.Window, burst: n.Limit, unit: UnitRequests}
 		if r.check(fs) && !r.refills() {
-			fs.add("new_sources.window", fmt.Sprintf("%s is longer than %s", duration(n.Window), duration(MaxRefill)),
-				fmt.Sprintf("shorten window to at most %s", duration(MaxRefill)))
+			fs.add("new_sources.window", fmt.Sprintf("%s is longer than %s", FormatDuration(n.Window), FormatDuration(MaxRefill)),
+				fmt.Sprintf("shorten window to at most %s", FormatDuration(MaxRefill)))
 		}
 	}
 }
@@ -62,7 +62,7 @@ func (r rate) check(fs *faults) bool {
 		fs.add(r.prefix+"limit", tooMany(r.limit), fmt.Sprintf("set limit to at most %d", uint64(MaxTokens)))
 	}
 	if r.window <= 0 {
-		fs.add(r.prefix+"window", fmt.Sprintf("must be longer than 0, got %s", duration(r.window)),
+		fs.add(r.prefix+"window", fmt.Sprintf("must be longer than 0, got %s", FormatDuration(r.window)),
 			"set window to a duration such as 1s")
 	}
 	if len(*fs) == before {
@@ -84,7 +84,7 @@ func (r rate) checkSlow(fs *faults) {
 	longest := time.Duration(r.limit) * SlowestToken
 	fs.add(r.prefix+"limit", fmt.Sprintf("%s is slower than the slowest rate, 1/day", r),
 		fmt.Sprintf("raise limit to at least %d, or shorten window to at most %s",
-			mulDivUp(uint64(r.window), 1, uint64(SlowestToken)), duration(longest)), r.prefix+"window")
+			mulDivUp(uint64(r.window), 1, uint64(SlowestToken)), FormatDuration(longest)), r.prefix+"window")
 }
 
 func (r rate) checkFast(fs *faults) {
@@ -92,7 +92,7 @@ func (r rate) checkFast(fs *faults) {
 	if productAtMost(r.limit, uint64(time.Second), fastest, uint64(r.window)) {
 		return
 	}
-	shortest := duration(time.Duration(mulDivUp(r.limit, uint64(time.Second), fastest)))
+	shortest := FormatDuration(time.Duration(mulDivUp(r.limit, uint64(time.Second), fastest)))
 	mend := fmt.Sprintf("lengthen window to at least %s", shortest)
 	if most := mulDiv(fastest, uint64(r.window), uint64(time.Second)); most > 0 {
 		mend = fmt.Sprintf("lower limit to at most %d, or %s", most, mend)
@@ -124,7 +124,7 @@ func (r rate) checkBurst(fs *faults) {
 	if len(*fs) > before || r.refills() {
 		return
 	}
-	fs.add("burst", fmt.Sprintf("a burst of %d at %s takes longer than %s to refill", r.burst, r, duration(MaxRefill)),
+	fs.add("burst", fmt.Sprintf("a burst of %d at %s takes longer than %s to refill", r.burst, r, FormatDuration(MaxRefill)),
 		r.refillMend(), "limit", "window")
 }
 

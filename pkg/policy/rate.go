@@ -31,7 +31,7 @@ func perWindow(window time.Duration) string {
 	case 24 * time.Hour:
 		return "day"
 	default:
-		return duration(window)
+		return FormatDuration(window)
 	}
 }
 
@@ -55,9 +55,9 @@ func byteCount(n uint64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// duration formats d as the configuration file would write it: "1d" and "36h"
+// FormatDuration formats d as the configuration file would write it: "1d" and "36h"
 // instead of "24h0m0s" and "36h0m0s".
-func duration(d time.Duration) string {
+func FormatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d != 0 && d%day == 0 {
 		return fmt.Sprintf("%dd", d/day)

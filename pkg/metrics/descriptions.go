@@ -1,0 +1,44 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// descriptions are all the metrics. Their labels are closed sets or names that the operator chose:
+// interfaces, policies, verdicts, reasons.
+type descriptions struct {
+	packets, bytes, unparsed, contended *prometheus.Desc
+	entries, owing, capacity, pressure  *prometheus.Desc
+	policies, build                     *prometheus.Desc
+}
+
+func describe() descriptions {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("rate_limiter_"+name, help, labels, nil)
+	}
+	return descriptions{
+		packets: desc("kernel_packets_total",
+			"Packets that a policy judged in the kernel, by verdict: pass, drop or shadow-drop.",
+			"interface", "policy", "verdict"),
+		bytes: desc("kernel_bytes_total",
+			"Bytes of the frames that a policy judged in the kernel, by verdict: pass, drop or shadow-drop.",
+			"interface", "policy", "verdict"),
+		unparsed: desc("kernel_unparsed_total",
+			"Packets that passed without being charged to any policy, by the reason.",
+			"interface", "reason"),
+		contended: desc("kernel_contended_total",
+			"Packets that were denied because other CPUs won every compare-and-swap on their bucket.",
+			"interface"),
+		entries:  desc("table_entries", "Entries of the bucket table that a source was given."),
+		owing:    desc("table_owing_entries", "Entries of the bucket table whose bucket is not full."),
+		capacity: desc("table_capacity", "Entries that the bucket table has room for."),
+		pressure: desc("table_pressure_total",
+			"Packets of sources without an entry which found every entry of their set owing tokens."),
+		policies: desc("active_policies", "Policies that are in force on one interface or more.", "instance"),
+		build:    desc("build_info", "Always 1; the labels say which program is running.", "version", "revision", "goversion"),
+	}
+}
+
+func (d descriptions) all() []*prometheus.Desc {
+	return []*prometheus.Desc{
+		d.packets, d.bytes, d.unparsed, d.contended, d.entries, d.owing, d.capacity, d.pressure, d.policies, d.build,
+	}
+}

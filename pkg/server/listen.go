@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listen opens a TCP listener on address, host:port.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("server.http: %w", explain(err, address))
+	}
+	return l, nil
+}
+
+// explain adds the mend to why an address can't be listened on.
+func explain(err error, address string) error {
+	_, port, splitErr := net.SplitHostPort(address)
+	switch {
+	case errors.Is(err, unix.EADDRINUSE) && splitErr == nil:
+		return fmt.Errorf("%w (see who has it: ss -ltnp 'sport = :%s'; or choose another address in the file)", err, port)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("%w (no interface has this address: ip address lists them)", err)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w (a port below 1024 needs root, or CAP_NET_BIND_SERVICE)", err)
+	}
+	return err
+}
+
+// loggedListener logs why no connection could be accepted, which net/http tells only a log that names
+// clients too: see newHTTPServer.
+type loggedListener struct {
+	net.Listener
+	log *slog.Logger
+}
+
+func (l loggedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		l.log.Error("a connection could not be accepted", "error", err)
+	}
+	return conn, err
+}

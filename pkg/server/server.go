@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// What a client may take of the server's time and memory. Requests are short and have no body; the
+// answer to a scrape may be long.
+const (
+	headerTimeout  = 5 * time.Second
+	requestTimeout = 10 * time.Second
+	answerTimeout  = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 16 << 10
+	// shutdownTimeout is how long requests that are being answered keep the daemon from ending.
+	shutdownTimeout = 5 * time.Second
+)
+
+// Options says what a [Server] serves. All fields are required.
+type Options struct {
+	// Listener is where requests come from. The server closes it.
+	Listener net.Listener
+	// Metrics answers /metrics.
+	Metrics http.Handler
+	// Readiness answers /readyz.
+	Readiness Readiness
+	Log       *slog.Logger
+}
+
+// Server answers HTTP requests.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+}
+
+// New makes a server, which answers once it runs.
+func New(o Options) *Server {
+	return &Server{
+		http:     newHTTPServer(recovered(o.Log, routes(o))),
+		listener: loggedListener{o.Listener, o.Log},
+	}
+}
+
+func newHTTPServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      answerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		// What net/http logs has addresses of clients in it. The two things worth knowing are logged
+		// elsewhere: panics by recovered, failures to accept by loggedListener.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+}
+
+// Run serves until ctx ends, and then lets requests that are being answered finish, for a few
+// seconds. It returns nil unless serving failed. It can be called once.
+func (s *Server) Run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve HTTP on %s: %w", s.listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	err := s.shutdown(ctx)
+	<-failed // http.ErrServerClosed, as was asked for
+	return err
+}
+
+func (s *Server) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		// A client that is slow, or hangs, is no failure of ours.
+		return s.http.Close()
+	}
+	return err
+}
