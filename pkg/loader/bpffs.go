@@ -65,25 +65,30 @@ func below(dir, path string) bool {
 }
 
 // foreignAncestors lists the processes that this one descends from, nearest first, which have other
-// mounts than it. It ends at the first whose mounts may not be looked at.
+// mounts than it. It ends at the first whose mounts may not be looked at; should that be soon, because
+// the caller has ended and process 1 is out of reach, the kernel's own threads still have the
+// machine's first mounts.
 func foreignAncestors() []string {
 	own, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
 		return nil
 	}
 	var found []string
-	for pid := os.Getppid(); pid > 0; {
-		dir := filepath.Join("/proc", strconv.Itoa(pid))
-		mounts, err := os.Readlink(filepath.Join(dir, "ns/mnt"))
-		if err != nil {
-			return found
+	add := func(pid string) bool {
+		mounts, err := os.Readlink(filepath.Join("/proc", pid, "ns/mnt"))
+		if err == nil && mounts != own {
+			found = append(found, pid)
 		}
-		if mounts != own {
-			found = append(found, strconv.Itoa(pid))
+		return err == nil
+	}
+	for pid := os.Getppid(); pid > 0 && add(strconv.Itoa(pid)); {
+		if pid, err = parent(filepath.Join("/proc", strconv.Itoa(pid))); err != nil {
+			break
 		}
-		if pid, err = parent(dir); err != nil {
-			return found
-		}
+	}
+	const kthreadd = "2" // in a container that is some process, if there is one
+	if name, err := os.ReadFile("/proc/" + kthreadd + "/comm"); err == nil && string(name) == "kthreadd\n" {
+		add(kthreadd)
 	}
 	return found
 }
