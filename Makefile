@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # The tiers that need a kernel, by what they need of it: program runs, and network namespaces.
 BPF_TESTS   := ./pkg/loader ./internal/bench ./test/progrun
-NETNS_TESTS := ./internal/lab ./cmd/weir ./internal/privilege ./test/netns
+NETNS_TESTS := ./internal/lab ./internal/privilege ./internal/demo ./cmd/weir ./test/netns
 UNIT_TESTS   = $(filter-out $(BPF_TESTS) $(NETNS_TESTS),$(patsubst github.com/weir-limiter/weir/%,./%,$(shell $(GO) list ./...)))
 
 NATIVE_FLAGS := -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -Iheaders

@@ -8,13 +8,15 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define IPV4_SOURCE_OFFSET (sizeof(struct ethhdr) + 12)
 
-const volatile __u32 source_mask = 0; /* how many low bits of the source are random */
+/* The bits of the source, in host order, that are random; the packet's own are kept in the others. */
+const volatile __u32 source_mask = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -46,12 +48,14 @@ SEC("xdp.frags")
 int drive(struct xdp_md *ctx)
 {
 	__u8 *data = (void *)(long)ctx->data;
+	__be32 *source = (__be32 *)(data + IPV4_SOURCE_OFFSET);
+	__be32 mask = bpf_htonl(source_mask);
 	__u32 zero = 0;
 	__u64 *state = bpf_map_lookup_elem(&seed, &zero);
 
-	if (!state || data + IPV4_SOURCE_OFFSET + 4 > (__u8 *)(long)ctx->data_end)
+	if (!state || (__u8 *)(source + 1) > (__u8 *)(long)ctx->data_end)
 		return XDP_ABORTED;
-	*(__u32 *)(data + IPV4_SOURCE_OFFSET) = 10 | (next_source(state) & source_mask);
+	*source = (*source & ~mask) | (next_source(state) & mask);
 	bpf_tail_call(ctx, &contender, 0);
 	return XDP_ABORTED; /* no contender: the caller sees that nothing was measured */
 }

@@ -21,7 +21,8 @@ works on when the command has ended, until "weir detach". On an interface that w
 already, the policies are replaced in one step, and every bucket keeps its state.`,
 		Example: `  weir attach eth0 -c /etc/weir/weir.yaml
   weir attach eth0 -c weir.yaml --mode native`,
-		Args: exactArgs(1, "one interface"),
+		Args:              exactArgs(1, "one interface"),
+		ValidArgsFunction: completeInterface,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if hook != string(config.HookXDP) {
 				return usagef("--hook %s: this version of weir attaches to xdp only", hook)

@@ -16,7 +16,8 @@ func newDetachCommand(e *env) *cobra.Command {
 		Short: "Take weir off an interface, or off all of them",
 		Long: `Take weir off an interface. With the last one go the buckets and everything else that was pinned: nothing
 is left behind.`,
-		Example: "  weir detach eth0\n  weir detach --all",
+		ValidArgsFunction: completeInterface,
+		Example:           "  weir detach eth0\n  weir detach --all",
 		Args: func(_ *cobra.Command, args []string) error {
 			if all == (len(args) == 1) || len(args) > 1 {
 				return usagef("want one interface, or --all")

@@ -69,6 +69,15 @@ shows in a private network what weir does.`,
 	root.AddCommand(
 		newAttachCommand(e),
 		newDetachCommand(e),
+		newRunCommand(e),
+		newStatusCommand(e),
+		newPolicyCommand(e),
+		newBucketCommand(e),
+		newMapsCommand(e),
+		newDoctorCommand(e),
+		newDemoCommand(e),
+		newBenchCommand(e),
+		newVersionCommand(e),
 	)
 	return root
 }

@@ -52,7 +52,7 @@ func attachmentJSON(a *loader.Attachment) attachmentView {
 
 func policyJSON(p policy.Policy) policyView {
 	return policyView{
-		Name: p.Name, Scope: p.Scope, Limit: p.Limit, Window: p.Window.String(), Burst: p.Burst, Unit: p.Unit,
+		Name: p.Name, Scope: p.Scope, Limit: p.Limit, Window: policy.FormatDuration(p.Window), Burst: p.Burst, Unit: p.Unit,
 		Mode: p.Mode, Priority: p.Priority, OnPressure: p.OnPressure, IPv4Prefix: p.IPv4Prefix, IPv6Prefix: p.IPv6Prefix,
 	}
 }

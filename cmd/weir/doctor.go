@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weir-limiter/weir/pkg/loader"
+)
+
+func newDoctorCommand(e *env) *cobra.Command {
+	var interfaces []string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Tell whether this machine has what weir needs, and how to mend what it has not",
+		Long: `Look at the kernel, the privileges, the bpf file system, the state directory and the network interfaces, and
+tell what works, what does not, and how to mend it. Nothing is changed. It fails if something is
+missing that weir can't do without.
+
+Without --interface it looks at every Ethernet interface that is up, and finds nothing on one to fail for.`,
+		Example: "  weir doctor\n  weir doctor --interface eth0\n  weir doctor -o json | jq '.checks[] | select(.status != \"ok\")'",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return doctor(e, newMachine(e), interfaces)
+		},
+	}
+	cmd.Flags().StringSliceVar(&interfaces, "interface", nil, "interface that weir is to be attached to; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("interface", completeInterface) // fails only for a flag that is not there
+	return cmd
+}
+
+// grade is how serious a finding is.
+type grade string
+
+const (
+	gradeOK   grade = "ok"
+	gradeWarn grade = "warn" // weir works, but not as well as it could; or it could not be found out
+	gradeFail grade = "fail" // weir can't work
+)
+
+// finding is what one probe found. Scripts read it as JSON: add fields and checks, rename none.
+type finding struct {
+	Check     string `json:"check"`
+	Interface string `json:"interface,omitempty"`
+	Grade     grade  `json:"status"`
+	Found     string `json:"found"`
+	Mend      string `json:"mend,omitempty"`
+}
+
+func good(format string, args ...any) finding {
+	return finding{Grade: gradeOK, Found: fmt.Sprintf(format, args...)}
+}
+
+func warning(mend, format string, args ...any) finding {
+	return finding{Grade: gradeWarn, Mend: mend, Found: fmt.Sprintf(format, args...)}
+}
+
+func failure(mend, format string, args ...any) finding {
+	return finding{Grade: gradeFail, Mend: mend, Found: fmt.Sprintf(format, args...)}
+}
+
+// machine is what the probes look at, so that a test can give them another one.
+type machine struct {
+	release  string // of the kernel
+	uid      int
+	readFile func(string) ([]byte, error)
+
+	stateDir    string
+	state       *loader.StateDir // nil if there is none
+	attachments []loader.Attachment
+	stateErr    error // why there are no attachments
+}
+
+func newMachine(e *env) *machine {
+	return &machine{release: kernelRelease(), uid: os.Geteuid(), readFile: os.ReadFile, stateDir: e.stateDir}
+}
+
+// probe is one question to the machine. Its name is what scripts know it by.
+type probe struct {
+	check string
+	look  func(*machine) finding
+}
+
+func probes() []probe {
+	return []probe{
+		{"linux", probeLinux},
+		{"privileges", probePrivileges},
+		{"bpffs", probeBPFFS},
+		{"xdp", probeXDP},
+		{"mappable_arrays", probeMappable},
+		{"compare_and_swap", probeAtomics},
+		{"program", probeProgram},
+		{"jit", probeJIT},
+		{"multi_buffer", probeMultiBuffer},
+		{"btf", probeBTF},
+		{"state_directory", probeState},
+		{"lock", probeLock},
+	}
+}
+
+// doctorView is the JSON of weir doctor.
+type doctorView struct {
+	OK     bool      `json:"ok"`
+	Checks []finding `json:"checks"`
+}
+
+func doctor(e *env, m *machine, interfaces []string) error {
+	v := doctorView{Checks: []finding{}}
+	err := e.inspect(func(d *loader.StateDir, all []loader.Attachment) error {
+		m.state, m.attachments = d, all
+		v.Checks = m.examine(interfaces)
+		return nil
+	})
+	if err != nil {
+		m.stateErr = err
+		v.Checks = m.examine(interfaces)
+	}
+	failed := 0
+	for _, f := range v.Checks {
+		if f.Grade == gradeFail {
+			failed++
+		}
+	}
+	v.OK = failed == 0
+	if err := e.show(v, func(p *page) { writeFindings(p, &v) }); err != nil || v.OK {
+		return err
+	}
+	return fmt.Errorf("%s failed: mend what is marked so, and ask again", plural(failed, "check", "checks"))
+}
+
+func (m *machine) examine(interfaces []string) []finding {
+	var all []finding
+	for _, probe := range probes() {
+		f := probe.look(m)
+		f.Check = probe.check
+		all = append(all, f)
+	}
+	return append(all, m.examineLinks(interfaces)...)
+}
+
+func writeFindings(p *page, v *doctorView) {
+	g := grid{columns: columns("", "CHECK", "FOUND")}
+	for _, f := range v.Checks {
+		name := f.Check
+		if f.Interface != "" {
+			name += " " + f.Interface
+		}
+		g.add(gradeCell(f.Grade), text(name), text(f.Found))
+		if f.Mend != "" {
+			g.add(text(""), text(""), cell{"mend: " + f.Mend, bold})
+		}
+	}
+	g.write(p)
+	if v.OK {
+		p.printf("\nthis machine has what weir needs\n")
+	}
+}
+
+func gradeCell(g grade) cell {
+	return cell{string(g), map[grade]style{gradeOK: green, gradeWarn: yellow, gradeFail: red}[g]}
+}
+
+// probeState tells what is attached, and whether it can be read.
+func probeState(m *machine) finding {
+	if errors.Is(m.stateErr, loader.ErrNoBPFFS) {
+		return good("none yet")
+	}
+	if m.stateErr != nil {
+		return unlessDenied(m.stateErr, failure("what is pinned is of no use like this: weir detach --all", "%v", m.stateErr))
+	}
+	if len(m.attachments) == 0 {
+		return good("nothing is attached")
+	}
+	f := finding{Grade: gradeOK}
+	for i := range m.attachments {
+		a := &m.attachments[i]
+		if f.Found != "" {
+			f.Found += "; "
+		}
+		f.Found += fmt.Sprintf("%s: %s, %s", place(a), a.State, plural(len(a.Policies), "policy", "policies"))
+		if a.State == loader.StateVanished {
+			f.Grade = gradeWarn
+			f.Mend = "weir detach " + a.Interface + " removes what is left of it"
+		}
+	}
+	return f
+}
+
+func probeLock(m *machine) finding {
+	switch {
+	case errors.Is(m.stateErr, os.ErrPermission):
+		return unknown(m.stateErr)
+	case m.state == nil:
+		return good("free")
+	}
+	if holder := m.state.LockHolder(); holder != "" {
+		return good("held by %s", holder)
+	}
+	return good("free")
+}

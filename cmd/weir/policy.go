@@ -1,0 +1,262 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weir-limiter/weir/pkg/config"
+	"github.com/weir-limiter/weir/pkg/loader"
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+func newPolicyCommand(e *env) *cobra.Command {
+	cmd := group("policy", "Show policies, and check those of a file", "Show the policies that the kernel enforces, and check or show those of a configuration file.")
+	cmd.AddCommand(newPolicyListCommand(e), newPolicyGetCommand(e), newPolicyValidateCommand(e))
+	return cmd
+}
+
+// group is a command that only has subcommands. cobra by itself takes a wrong one for success.
+func group(use, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Long:  long,
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			return usagef("unknown command %q (see: %s --help)", args[0], c.CommandPath())
+		},
+	}
+}
+
+func newPolicyListCommand(e *env) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the policies in the kernel, or those of a file",
+		Example: "  weir policy list\n  weir policy list -f /etc/weir/weir.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			all, err := readListed(e, file)
+			if err != nil {
+				return err
+			}
+			return e.show(policiesView{all}, func(p *page) {
+				switch {
+				case len(all) > 0:
+					writeListed(p, all)
+				case file != "":
+					p.printf("%s: no policies\n", file)
+				default:
+					p.printf("no policy is loaded (state directory %s)\nbegin with: weir attach IFACE -c FILE\n", e.stateDir)
+				}
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "list the policies of this configuration file")
+	return cmd
+}
+
+func newPolicyGetCommand(e *env) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:               "get NAME",
+		Short:             "Show everything about one policy",
+		Example:           "  weir policy get per-client\n  weir policy get per-client -f weir.yaml -o json",
+		Args:              exactArgs(1, "one policy"),
+		ValidArgsFunction: completePolicy(e),
+		RunE: func(_ *cobra.Command, args []string) error {
+			all, err := readListed(e, file)
+			if err != nil {
+				return err
+			}
+			named := slices.DeleteFunc(slices.Clone(all), func(l listedPolicy) bool { return l.Name != args[0] })
+			if len(named) == 0 {
+				where := "loaded"
+				if file != "" {
+					where = "in " + file
+				}
+				return unknownPolicy(args[0], listedNames(all), where)
+			}
+			return e.show(policiesView{named}, func(p *page) { writeDetails(p, named) })
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "show the policy of this configuration file")
+	return cmd
+}
+
+// policiesView is the JSON of weir policy list and get.
+type policiesView struct {
+	Policies []listedPolicy `json:"policies"`
+}
+
+// listedPolicy is a policy with where it is. In JSON it is a policyView and more.
+type listedPolicy struct {
+	policyView
+	Layer      policy.Layer `json:"layer"`
+	Rate       string       `json:"rate"`
+	Interfaces []string     `json:"interfaces,omitempty"` // that enforce it; none for a file's
+	source     policy.Policy
+}
+
+// readListed reads the policies of the file, or without one those in the kernel.
+func readListed(e *env, file string) ([]listedPolicy, error) {
+	if file == "" {
+		all := []listedPolicy{}
+		err := e.inspect(func(_ *loader.StateDir, attached []loader.Attachment) error {
+			all = mergeLoaded(attached)
+			return nil
+		})
+		return all, err
+	}
+	c, err := config.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	return listFile(c), nil
+}
+
+func listFile(c *config.Config) []listedPolicy {
+	all := []listedPolicy{}
+	for _, p := range c.Policies {
+		all = append(all, listed(p))
+	}
+	return all
+}
+
+func listed(p policy.Policy) listedPolicy {
+	return listedPolicy{policyView: policyJSON(p), Layer: p.Layer, Rate: p.Rate(), source: p}
+}
+
+// mergeLoaded lists each policy once, with all the interfaces that have it, and its counters summed
+// over them. Two that have a name in common and nothing else stay two.
+func mergeLoaded(attached []loader.Attachment) []listedPolicy {
+	all := []listedPolicy{}
+	for i := range attached {
+		a := &attached[i]
+		for _, l := range a.Policies {
+			at := slices.IndexFunc(all, func(have listedPolicy) bool { return reflect.DeepEqual(have.source, l.Policy) })
+			if at < 0 {
+				at = len(all)
+				all = append(all, listed(l.Policy))
+				all[at].Counters = map[policy.Verdict]loader.Count{}
+			}
+			all[at].Interfaces = append(all[at].Interfaces, place(a))
+			for verdict, n := range a.Counters.Policies[l.Name] {
+				sum := all[at].Counters[verdict]
+				all[at].Counters[verdict] = loader.Count{Packets: sum.Packets + n.Packets, Bytes: sum.Bytes + n.Bytes}
+			}
+		}
+	}
+	return all
+}
+
+func listedNames(all []listedPolicy) []string {
+	var names []string
+	for _, l := range all {
+		if !slices.Contains(names, l.Name) {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}
+
+func loadedNames(attached []loader.Attachment) []string { return listedNames(mergeLoaded(attached)) }
+
+func unknownPolicy(name string, known []string, where string) error {
+	if len(known) == 0 {
+		known = []string{"none"}
+	}
+	return fmt.Errorf("no policy %q is %s (there are: %s)", name, where, strings.Join(known, ", "))
+}
+
+func writeListed(p *page, all []listedPolicy) {
+	titles := []string{"POLICY", "SCOPE", "RATE", ">BURST", "LAYER", "MODE", ">PRIORITY", "PREFIX", "ON PRESSURE"}
+	loaded := all[0].Interfaces != nil
+	if loaded {
+		titles = append(titles, "INTERFACES")
+	}
+	g := grid{columns: columns(titles...)}
+	for _, l := range all {
+		row := []cell{
+			{l.Name, bold}, text(string(l.Scope)), text(l.Rate), text(burst(l.source)), text(string(l.Layer)), modeCell(l.Mode),
+			text(fmt.Sprint(l.Priority)), text(prefixes(l.source)), text(string(l.OnPressure)),
+		}
+		if loaded {
+			row = append(row, text(strings.Join(l.Interfaces, ", ")))
+		}
+		g.add(row...)
+	}
+	g.write(p)
+}
+
+func modeCell(m policy.Mode) cell {
+	return cell{string(m), map[policy.Mode]style{policy.ModeShadow: yellow, policy.ModeOff: faint}[m]}
+}
+
+func prefixes(p policy.Policy) string { return fmt.Sprintf("/%d /%d", p.IPv4Prefix, p.IPv6Prefix) }
+
+func writeDetails(p *page, all []listedPolicy) {
+	for i, l := range all {
+		if i > 0 {
+			p.printf("\n")
+		}
+		g := fields("  ")
+		g.field("scope", "%s, layer %s", l.Scope, l.Layer)
+		g.field("rate", "%s, burst %s", l.Rate, burst(l.source))
+		g.field("mode", "%s, priority %d", l.Mode, l.Priority)
+		g.field("one bucket for", "each IPv4 /%d, each IPv6 /%d", l.IPv4Prefix, l.IPv6Prefix)
+		g.field("on pressure", "%s", l.OnPressure)
+		if l.Interfaces != nil {
+			g.field("interfaces", "%s", strings.Join(l.Interfaces, ", "))
+		}
+		p.printf("%s\n", p.paint(bold, l.Name))
+		g.write(p)
+		if l.Counters != nil {
+			p.printf("\n")
+			writeVerdicts(p, l.Counters)
+		}
+	}
+}
+
+func writeVerdicts(p *page, counters map[policy.Verdict]loader.Count) {
+	g := grid{indent: "  ", columns: columns("VERDICT", ">PACKETS", ">BYTES")}
+	for _, verdict := range policy.Verdicts() {
+		g.add(text(string(verdict)), number(counters[verdict].Packets), number(counters[verdict].Bytes))
+	}
+	g.write(p)
+}
+
+// completePolicy completes the first argument with the names of the loaded policies.
+func completePolicy(e *env) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		all, err := readListed(e, "")
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return listedNames(all), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeInterface completes with the interfaces of this network namespace.
+func completeInterface(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []cobra.Completion
+	for _, i := range interfaces {
+		names = append(names, i.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

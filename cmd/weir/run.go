@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// runOptions are the flags of "weir run".
+type runOptions struct {
+	file         string
+	detachOnExit bool
+	logFormat    string
+}
+
+func newRunCommand(e *env) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon, in the foreground",
+		Long: `Run the daemon, in the foreground. It makes the kernel enforce what the file says and keeps it so: an
+interface that is missing, or goes, is attached to when it comes. Interfaces that weir is attached to but
+that the file does not list are detached. A file that lists none takes over those that weir is attached to.
+
+The daemon takes over what it finds, every bucket with its state, and leaves it in force when it ends,
+however it ends: packets do not need it. The state directory is locked as long as it runs.
+
+  SIGHUP            reload the file; one that is not valid changes nothing
+  SIGTERM, SIGINT   end
+
+At server.http it answers /metrics for Prometheus, /healthz (it is alive) and /readyz (every interface of
+the file is enforced; if not, which ones and why).`,
+		Example: "  weir run -c /etc/weir/weir.yaml\n  weir run -c weir.yaml --detach-on-exit --log-format json",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := newLogger(e, o.logFormat)
+			if err != nil {
+				return err
+			}
+			return runDaemon(cmd.Context(), e, o, log)
+		},
+	}
+	cmd.Flags().StringVarP(&o.file, "config", "c", "/etc/weir/weir.yaml", "configuration file")
+	cmd.Flags().BoolVar(&o.detachOnExit, "detach-on-exit", false, "detach everything at the end, instead of leaving it in force")
+	cmd.Flags().StringVar(&o.logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+func newLogger(e *env, format string) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if e.debug {
+		options.Level = slog.LevelDebug
+	}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(e.err, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(e.err, options)), nil
+	}
+	return nil, usagef("--log-format %q: want text or json", format)
+}
+
+// runDaemon is the daemon's life: start, serve until ctx ends, stop.
+func runDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (err error) {
+	// Before anything else: until somebody listens to it a SIGHUP ends the process.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	defer signal.Stop(hangups)
+
+	d, err := startDaemon(ctx, e, o.file, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	d.hangups = hangups
+	log.Info("weir runs", "config", o.file, "bpffs", e.stateDir, "http", d.address())
+
+	g, ctx := errgroup.WithContext(ctx)
+	for _, component := range d.components() {
+		g.Go(func() error { return component(ctx) })
+	}
+	err = g.Wait()
+	if !o.detachOnExit {
+		log.Info("weir stops; what is attached stays in force", "undo", "weir detach --all")
+		return err
+	}
+	log.Info("weir stops, and detaches")
+	if detachErr := d.reconciler.DetachAll(); detachErr != nil {
+		err = errors.Join(err, fmt.Errorf("detach on exit: %w", detachErr))
+	}
+	return err
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weir-limiter/weir/pkg/bucket"
+	"github.com/weir-limiter/weir/pkg/loader"
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+func newStatusCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show what weir is attached to, what it does there, and how full its table is",
+		Long: `Show every interface that weir is attached to: hook, mode, program, policies and what they did to packets,
+and the table of buckets that all interfaces share. It reads the kernel, and needs no daemon.
+
+An entry of the table is claimed once a source was given it, and owing while its bucket is not full:
+only owing entries are missed when they are evicted. Pressure counts the packets that found no entry
+but owing ones.`,
+		Example: "  weir status\n  weir status -o json | jq '.attachments[].policies[] | {name, counters}'",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return e.inspect(func(d *loader.StateDir, all []loader.Attachment) error { return status(e, d, all) })
+		},
+	}
+}
+
+// inspect calls look with what is attached. Nothing is no error: all is empty then, and d may be nil.
+func (e *env) inspect(look func(d *loader.StateDir, all []loader.Attachment) error) error {
+	d, err := e.open()
+	if errors.Is(err, loader.ErrNothingAttached) {
+		if _, err := os.Stat(e.stateDir); errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("open state directory: %w (needs root)", err)
+		}
+		return look(nil, nil)
+	}
+	if err != nil {
+		return err
+	}
+	all, err := d.Attachments()
+	if err != nil && !errors.Is(err, loader.ErrNothingAttached) {
+		return errors.Join(err, d.Close())
+	}
+	return errors.Join(look(d, all), d.Close())
+}
+
+// statusView is the JSON of weir status. Scripts read it: add fields, rename none.
+type statusView struct {
+	StateDir    string           `json:"state_dir"`
+	Attachments []attachmentView `json:"attachments"`
+	Table       *tableView       `json:"table"` // null if nothing is attached
+}
+
+// tableView is how full the table of buckets is.
+type tableView struct {
+	Capacity int    `json:"capacity"`
+	Claimed  int    `json:"claimed"`
+	Owing    int    `json:"owing"`
+	Memory   uint64 `json:"memory_bytes"`
+	Pressure uint64 `json:"pressure"`
+}
+
+func status(e *env, d *loader.StateDir, all []loader.Attachment) error {
+	v := statusView{StateDir: e.stateDir, Attachments: []attachmentView{}}
+	for i := range all {
+		v.Attachments = append(v.Attachments, attachmentJSON(&all[i]))
+	}
+	if len(all) > 0 {
+		table, err := readTable(d, all)
+		if err != nil {
+			return err
+		}
+		v.Table = table
+	}
+	return e.show(v, func(p *page) {
+		if len(all) == 0 {
+			writeNothing(p, e)
+			return
+		}
+		for i := range all {
+			writeAttachment(p, &all[i])
+		}
+		writeTable(p, v.Table)
+	})
+}
+
+func writeNothing(p *page, e *env) {
+	p.printf("nothing is attached (state directory %s)\nbegin with: weir attach IFACE -c FILE\n", e.stateDir)
+}
+
+func readTable(d *loader.StateDir, all []loader.Attachment) (*tableView, error) {
+	buckets, err := d.OpenBuckets()
+	if err != nil {
+		return nil, err
+	}
+	o := buckets.Occupancy(loader.Now())
+	v := &tableView{
+		Capacity: o.Capacity, Claimed: o.Claimed, Owing: o.Owing,
+		Memory: uint64(buckets.Sets()) * bucket.SetSize,
+	}
+	for _, a := range all {
+		v.Pressure += a.Counters.Pressure
+	}
+	return v, buckets.Close()
+}
+
+func writeAttachment(p *page, a *loader.Attachment) {
+	p.printf("%s  %s, %s\n", p.paint(bold, place(a)), a.Hook, attachmentState(p, a))
+	about := fields("  ")
+	about.field("program", "%d %s, tag %s, loaded %s ago", a.Program.ID, a.Program.Name, a.Program.Tag, span(a.Program.Age))
+	if unparsed := unparsedText(a.Counters.Unparsed); unparsed != "" {
+		about.field("unparsed", "%s (passed, uncharged)", unparsed)
+	}
+	if a.Counters.Contended > 0 {
+		about.field("contended", "%s (denied because other CPUs won every compare-and-swap)", thousands(a.Counters.Contended))
+	}
+	about.write(p)
+	p.printf("\n")
+	writePolicies(p, a)
+	p.printf("\n")
+}
+
+// place names an attachment's interface, with its network namespace if that is not this process' own.
+func place(a *loader.Attachment) string {
+	if own, err := loader.OwnNamespace(); err != nil || own == a.Namespace {
+		return a.Interface
+	}
+	return fmt.Sprintf("%s@%d", a.Interface, a.Namespace)
+}
+
+func attachmentState(p *page, a *loader.Attachment) string {
+	if a.State == loader.StateVanished {
+		return p.paint(red, string(a.State)) + ": the interface is gone (weir detach " + a.Interface + " removes what is left)"
+	}
+	return fmt.Sprintf("%s mode, %s", a.Mode, p.paint(green, string(a.State)))
+}
+
+func unparsedText(unparsed map[string]uint64) string {
+	var parts []string
+	for _, reason := range loader.UnparsedReasons() {
+		if n := unparsed[reason]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", reason, thousands(n)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func writePolicies(p *page, a *loader.Attachment) {
+	if len(a.Policies) == 0 {
+		p.printf("  no policies: every packet passes\n")
+		return
+	}
+	g := grid{indent: "  ", columns: columns("POLICY", "RATE", ">BURST", "MODE", ">PASS", ">DROP", ">SHADOW-DROP")}
+	for _, l := range a.Policies {
+		counts := a.Counters.Policies[l.Name]
+		g.add(text(l.Name), text(l.Rate()), text(burst(l.Policy)), text(string(l.Mode)),
+			number(counts[policy.VerdictPass].Packets),
+			alarm(counts[policy.VerdictDrop].Packets, red),
+			alarm(counts[policy.VerdictShadowDrop].Packets, yellow))
+	}
+	g.write(p)
+}
+
+// burst says what its number counts, unless that is packets.
+func burst(p policy.Policy) string {
+	if p.Unit == policy.UnitBytes {
+		return thousands(p.Burst) + " B"
+	}
+	return thousands(p.Burst)
+}
+
+// alarm is a number that stands out as soon as there is one.
+func alarm(n uint64, s style) cell {
+	c := number(n)
+	if n > 0 {
+		c.style = s
+	}
+	return c
+}
+
+func writeTable(p *page, t *tableView) {
+	p.printf("%s  %s entries, %s, for all interfaces\n", p.paint(bold, "table"), thousands(uint64(t.Capacity)), memorySize(t.Memory))
+	g := grid{indent: "  ", columns: columns("", ">", "")}
+	g.add(cell{"claimed", faint}, number(uint64(t.Claimed)), cell{percent(t.Claimed, t.Capacity), faint})
+	g.add(cell{"owing", faint}, number(uint64(t.Owing)), cell{percent(t.Owing, t.Capacity), faint})
+	pressure := cell{"packets that found only owing entries", faint}
+	if t.Pressure > 0 {
+		pressure = cell{"packets found only owing entries: raise table.entries", yellow}
+	}
+	g.add(cell{"pressure", faint}, alarm(t.Pressure, yellow), pressure)
+	g.write(p)
+}

@@ -1,0 +1,61 @@
+package bench
+
+import (
+	"github.com/cilium/ebpf"
+
+	"github.com/weir-limiter/weir/pkg/loader"
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// tally is how many packets a program passed and dropped since it was loaded.
+type tally map[policy.Verdict]uint64
+
+// contender is a loaded program to measure.
+type contender interface {
+	name() string
+	program() *ebpf.Program // nil: the driver's own that only drops
+	tally() (tally, error)  // nil: the program counts nothing
+	Close() error
+}
+
+var (
+	_ contender = bare{}
+	_ contender = (*weir)(nil)
+	_ contender = (*lru)(nil)
+)
+
+// bare is the floor: a packet that is dropped unseen.
+type bare struct{}
+
+func (bare) name() string           { return "bare" }
+func (bare) program() *ebpf.Program { return nil }
+func (bare) tally() (tally, error)  { return nil, nil }
+func (bare) Close() error           { return nil }
+
+// weir is the shipped program.
+type weir struct{ *loader.Standalone }
+
+func newWeir(policies []policy.Policy, entries int) (*weir, error) {
+	s, err := loader.LoadStandalone(loader.StandaloneOptions{Policies: policies, TableEntries: entries})
+	if err != nil {
+		return nil, err
+	}
+	return &weir{s}, nil
+}
+
+func (*weir) name() string             { return "weir" }
+func (w *weir) program() *ebpf.Program { return w.Program() }
+
+// tally takes a pass from one policy, since all of them count it, and a drop from that which dropped.
+func (w *weir) tally() (tally, error) {
+	c, err := w.Counters()
+	if err != nil {
+		return nil, err
+	}
+	t := tally{}
+	for _, n := range c.Policies {
+		t[policy.VerdictPass] = n[policy.VerdictPass].Packets
+		t[policy.VerdictDrop] += n[policy.VerdictDrop].Packets
+	}
+	return t, nil
+}

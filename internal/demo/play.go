@@ -1,0 +1,183 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weir-limiter/weir/internal/lab"
+)
+
+const (
+	sampleEvery = 250 * time.Millisecond
+	// rateSamples is over how many samples a rate is taken: a second.
+	rateSamples = 4
+	// underWay is how long after what was sent a sample reads what has passed, so that what is under way is not shown as lost.
+	underWay = 20 * time.Millisecond
+
+	settleEvery = 25 * time.Millisecond
+	// settleWithin is far more than what is under way takes to arrive.
+	settleWithin = 2 * time.Second
+)
+
+// play is one part of the demonstration: everybody sends, and the gateway receives.
+type play struct {
+	sink      *lab.UDPSink
+	echo      *lab.EchoServer
+	exchanges *lab.TCPClient
+	sources   []*source
+	start     time.Time
+	samples   []Measurement // those that the next rates are taken over
+	rates     []float64     // of the sources, by the last sample
+}
+
+// play lets everybody send for d, and measures. observe sees how it goes.
+func (s *stage) play(ctx context.Context, d time.Duration, observe func(Measurement)) (Measurement, error) {
+	p, err := s.newPlay(d)
+	if err != nil {
+		return Measurement{}, err
+	}
+	// Two groups, because the receivers have to outlive the senders. A receiver that fails ends both.
+	receivers, receiving := errgroup.WithContext(ctx)
+	receiving, stop := context.WithCancel(receiving)
+	defer stop()
+	receivers.Go(func() error { return p.sink.Run(receiving) })
+	receivers.Go(func() error { return p.echo.Run(receiving) })
+
+	err = p.send(receiving, observe)
+	if err == nil {
+		err = s.settle(receiving, p)
+	}
+	stop()
+	if err := errors.Join(receivers.Wait(), err, ctx.Err()); err != nil {
+		return Measurement{}, err
+	}
+	return p.measure(p.sent(), time.Since(p.start)), nil
+}
+
+func (s *stage) newPlay(d time.Duration) (*play, error) {
+	gateway := s.lab.Gateway()
+	var known []netip.Addr
+	for _, c := range cast() {
+		if c.Kind != KindSpoofed {
+			known = append(known, s.lab.Client(c.Name).IPv4, s.lab.Client(c.Name).IPv6)
+		}
+	}
+	sink, err := lab.NewUDPSink(gateway, udpPort, known...)
+	if err != nil {
+		return nil, err
+	}
+	echo, err := lab.NewEchoServer(gateway, echoPort)
+	if err != nil {
+		return nil, errors.Join(err, sink.Close())
+	}
+	p := &play{sink: sink, echo: echo}
+	for _, c := range cast() {
+		p.sources = append(p.sources, newSource(s.lab, c, d, sink))
+		if c.Kind == KindGood {
+			p.exchanges = &lab.TCPClient{
+				Host: s.lab.Client(c.Name), Target: netip.AddrPortFrom(gateway.IPv4, echoPort), Timeout: answerTimeout,
+				Load: lab.Load{Rate: exchangeRate, Duration: d},
+			}
+		}
+	}
+	return p, nil
+}
+
+// send runs all senders to their end, and samples meanwhile.
+func (p *play) send(ctx context.Context, observe func(Measurement)) error {
+	senders, sending := errgroup.WithContext(ctx)
+	p.start = time.Now()
+	p.rates = make([]float64, len(p.sources))
+	p.samples = []Measurement{p.measure(p.sent(), 0)}
+	for _, s := range p.sources {
+		senders.Go(func() error { return s.send(sending) })
+	}
+	senders.Go(func() error { return p.exchanges.Run(sending) })
+
+	ended := make(chan error, 1)
+	go func() { ended <- senders.Wait() }()
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	var sent []uint64
+	var later <-chan time.Time
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick.C:
+			sent, later = p.sent(), time.After(underWay)
+		case <-later:
+			observe(p.sample(sent))
+		}
+	}
+}
+
+// sample measures, and brings the rates up to date.
+func (p *play) sample(sent []uint64) Measurement {
+	now := p.measure(sent, time.Since(p.start))
+	since := p.samples[0]
+	for i := range now.Clients {
+		p.rates[i] = float64(now.Clients[i].Passed-since.Clients[i].Passed) / (now.Elapsed - since.Elapsed).Seconds()
+		now.Clients[i].Rate = p.rates[i]
+	}
+	p.samples = append(p.samples, now)
+	if len(p.samples) > rateSamples {
+		p.samples = p.samples[1:]
+	}
+	return now
+}
+
+// sent is what each source has sent.
+func (p *play) sent() []uint64 {
+	var all []uint64
+	for _, s := range p.sources {
+		all = append(all, s.sent())
+	}
+	return all
+}
+
+func (p *play) measure(sent []uint64, elapsed time.Duration) Measurement {
+	m := Measurement{Elapsed: elapsed, Exchanges: Exchanges{
+		OK: p.exchanges.Sent(), Failed: p.exchanges.Failed(),
+		P50: p.exchanges.Latency.Quantile(0.5), P99: p.exchanges.Latency.Quantile(0.99),
+	}}
+	for i, s := range p.sources {
+		c := s.read(sent[i], elapsed)
+		c.Rate = p.rates[i]
+		m.Clients = append(m.Clients, c)
+	}
+	return m
+}
+
+// settle waits, once nobody sends any more, for what is under way: until nothing moves and, with weir, the application has got as
+// much as weir let pass. If that does not come about, waiting longer does not help, and the judgement says so.
+func (s *stage) settle(ctx context.Context, p *play) error {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	for last := p.sink.Total(); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		total := p.sink.Total()
+		still := total == last
+		last = total
+		if !still {
+			continue
+		}
+		if !s.attached {
+			return nil
+		}
+		k, err := s.kernel()
+		if err != nil || k.Passed == total+k.Segments {
+			return err
+		}
+	}
+}
