@@ -22,9 +22,8 @@ var (
 const (
 	lockPoll = 20 * time.Millisecond
 
-	// What a load works in. One that was killed may leave them; the next one clears them away.
+	// What a load works in. One that was killed may leave it; the next one clears it away.
 	tmpName = "loading"
-	oldName = "replaced"
 )
 
 // StateDir is an open state directory. Reading takes no lock; [StateDir.Attach] and the detaching
@@ -142,11 +141,7 @@ func (d *StateDir) Close() error {
 
 // clearLeftovers removes what a load works in. It does not matter if that fails: nobody reads it, and
 // making it anew fails with an error of its own.
-func (d *StateDir) clearLeftovers() {
-	for _, name := range []string{tmpName, oldName} {
-		_ = os.RemoveAll(d.pin(name))
-	}
-}
+func (d *StateDir) clearLeftovers() { _ = os.RemoveAll(d.pin(tmpName)) }
 
 func (d *StateDir) pin(elem ...string) string {
 	return filepath.Join(append([]string{d.path}, elem...)...)

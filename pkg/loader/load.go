@@ -1,0 +1,156 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// build loads the program, unattached, and pins it in the directory for that.
+func (d *StateDir) build(o AttachOptions, current *current, undo *undoStack) (*built, error) {
+	// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; later ones don't, and this does nothing.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w (needs CAP_SYS_RESOURCE)", err)
+	}
+	spec, err := objects(o)
+	if err != nil {
+		return nil, err
+	}
+	common, err := d.openShared(spec, o.TableEntries)
+	if err != nil {
+		return nil, err
+	}
+	defer common.table.Close()
+	if common.made {
+		undo.push(d.removeShared)
+	}
+	slots, fresh := assignSlots(o.Policies, current.policies)
+	c, err := encode(o.Policies, common.secret, slots)
+	if err != nil {
+		return nil, err
+	}
+	b, err := load(spec, c, common.table, current)
+	if err != nil {
+		return nil, err
+	}
+	undo.push(func() error { b.close(); return nil })
+	if err := clearSlots(b.maps[xdpMapPolicyStats], fresh); err != nil {
+		return nil, err
+	}
+	undo.push(func() error { return os.RemoveAll(d.pin(tmpName)) })
+	return b, d.pinBuilt(b)
+}
+
+func objects(o AttachOptions) (*ebpf.CollectionSpec, error) {
+	if o.Objects != nil {
+		return o.Objects.Copy(), nil
+	}
+	return loadXdp()
+}
+
+// built is a loaded program with the maps that are its own.
+type built struct {
+	program *ebpf.Program
+	maps    map[string]*ebpf.Map
+}
+
+func (b *built) close() {
+	b.program.Close()
+	for _, m := range b.maps {
+		m.Close()
+	}
+}
+
+// ownMaps are the maps that an attachment pins beside its program, by their names in the object.
+var ownMaps = map[string]string{
+	".rodata":            "constants",
+	xdpMapPolicyStats:    "policy_stats",
+	xdpMapInterfaceStats: "interface_stats",
+}
+
+func load(spec *ebpf.CollectionSpec, c *constants, table *ebpf.Map, current *current) (*built, error) {
+	delete(spec.Maps, xdpMapIdentity) // for the loader alone
+	sets := table.MaxEntries()
+	spec.Maps[xdpMapTable].MaxEntries = sets
+	multiBuffer, err := multiBuffer(spec)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]any{
+		xdpVarPolicies:     c.policies,
+		xdpVarPolicyLabels: c.labels,
+		xdpVarEnforceCount: c.enforce,
+		xdpVarPolicyCount:  c.count,
+		xdpVarTableMask:    sets - 1,
+		xdpVarMultiBuffer:  multiBuffer,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set constant %s: %w", name, err)
+		}
+	}
+	replacements := map[string]*ebpf.Map{xdpMapTable: table}
+	for name, m := range current.stats {
+		replacements[name] = m
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
+	if err != nil {
+		return nil, fmt.Errorf("load the XDP program: %w", explain(err))
+	}
+	defer coll.Close()
+	b := &built{program: coll.DetachProgram(xdpProgWeirXdp), maps: map[string]*ebpf.Map{}}
+	for name := range ownMaps {
+		b.maps[name] = coll.DetachMap(name)
+	}
+	return b, nil
+}
+
+// multiBuffer tells whether the kernel hands packets in several buffers to XDP programs, and if not
+// takes the flag off that says that ours can have them. 5.18 is the first that does.
+func multiBuffer(spec *ebpf.CollectionSpec) (uint32, error) {
+	err := features.HaveProgramHelper(ebpf.XDP, asm.FnXdpGetBuffLen)
+	if err == nil {
+		return 1, nil
+	}
+	if !errors.Is(err, ebpf.ErrNotSupported) {
+		return 0, fmt.Errorf("probe the kernel for multi-buffer XDP: %w", explain(err))
+	}
+	spec.Programs[xdpProgWeirXdp].Flags &^= unix.BPF_F_XDP_HAS_FRAGS
+	return 0, nil
+}
+
+// clearSlots zeroes the counters that a policy gets which is new.
+func clearSlots(stats *ebpf.Map, slots []uint8) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count the CPUs: %w", err)
+	}
+	zero := make([]xdpPolicyCounters, cpus)
+	for _, slot := range slots {
+		if err := stats.Put(uint32(slot), zero); err != nil {
+			return fmt.Errorf("clear the counters of slot %d: %w", slot, err)
+		}
+	}
+	return nil
+}
+
+func (d *StateDir) pinBuilt(b *built) error {
+	d.clearLeftovers()
+	if err := os.Mkdir(d.pin(tmpName), 0o700); err != nil {
+		return fmt.Errorf("make the directory to load in: %w", err)
+	}
+	if err := b.program.Pin(d.pin(tmpName, "program")); err != nil {
+		return fmt.Errorf("pin the program: %w", err)
+	}
+	for name, m := range b.maps {
+		if err := m.Pin(d.pin(tmpName, ownMaps[name])); err != nil {
+			return fmt.Errorf("pin %s: %w", name, err)
+		}
+	}
+	return nil
+}
