@@ -89,8 +89,7 @@ POLICE_GLOBAL int police_refund_at(__u32 rank, const struct packet *p)
 	return 0;
 }
 
-/* One policy is the usual number, and a call costs as much as a tenth of its work: the first is
- * inlined. */
+/* One policy is the usual number, and a call is not free: the first is inlined. */
 static __always_inline int police_admits(__u32 rank, const struct packet *p, __u64 now)
 {
 	return rank ? police_take_at(rank, p, now) : police_take(&policies[0], p, now);
