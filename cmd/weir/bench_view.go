@@ -82,7 +82,7 @@ func nanoseconds(s bench.Summary) cell {
 }
 
 func writeBenchNotes(p *page, r *bench.Report) {
-	p.printf("\nEvery figure has the packet generator in it, which costs what a bare drop costs, less its drop.\n")
+	p.printf("\nFor more than one source a figure has the packet generator in it, which gives every packet its source.\n")
 	forgot := false
 	for _, row := range r.Rows {
 		forgot = forgot || row.LRU != nil && row.LRU.Verdict != row.Verdict

@@ -11,13 +11,14 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// The bounds of [Options], and what takes less than a minute.
+// The bounds of [Options], and defaults that take less than a minute. Rounds are few and long: the kernel takes some 30 ms to
+// begin and to end one, and a flood meets the caches as they are when nobody else uses them only after a while.
 const (
 	MaxRounds      = 101
-	DefaultRounds  = 15
+	DefaultRounds  = 11
 	MinPackets     = 1_000
 	MaxPackets     = 10_000_000
-	DefaultPackets = 200_000
+	DefaultPackets = 300_000
 )
 
 const (

@@ -4,12 +4,12 @@
 // # Method
 //
 // The kernel runs a program on one packet in memory, many times, and tells the mean (BPF_PROG_TEST_RUN): no driver, no
-// interrupt, no wire. bpf/bench/driver.bpf.c gives the packet a source of its own each time and jumps into the program
-// that is measured, which is the shipped one as it is. So every figure, that of the bare drop too, has the driver in it.
+// interrupt, no wire. The program is the shipped one, as it is. For more than one source bpf/bench/driver.bpf.c gives the
+// packet another one each time and jumps into it; there, every figure has the driver in it, that of the bare drop too.
 //
-// The contenders take turns on one CPU, a round after the other, and each turn begins with packets that are not counted:
-// what disturbs the machine for a while disturbs all of them, and a cache that another one used is warm again. Of the
-// rounds, the median counts, and the quartiles tell how much they differ.
+// The contenders take turns on one CPU, a round after the other: what disturbs the machine for a while disturbs all of them.
+// Where the buckets of all sources fit the caches, a turn begins with packets that are not counted, until they are there
+// again. Of the rounds, the median counts, and the quartiles tell how much they differ.
 //
 // # What makes a row true
 //

@@ -11,7 +11,7 @@ import (
 // policies measures one source within one, two and eight policies.
 func (r *runner) policies(ctx context.Context, cpus []int) (_ []PolicyRow, err error) {
 	counts := []int{1, 2, 8}
-	s := &scenario{label: "several policies", sources: 1, verdict: policy.VerdictPass, warmUp: warmUpOne, leadIn: leadInOne}
+	s := &scenario{label: "several policies", sources: 1, verdict: policy.VerdictPass, warmUp: warmUpOne}
 	var lanes []*lane
 	defer func() { err = errors.Join(err, closeAll(lanes)) }()
 	for _, n := range counts {

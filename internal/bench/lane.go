@@ -60,8 +60,10 @@ func (l *lane) warm(ctx context.Context, cpus []int, packets int) error {
 func (l *lane) turn(cpus []int, leadIn, packets int) error {
 	times := make([]float64, len(cpus))
 	err := onEach(cpus, func(i int) error {
-		if _, _, err := l.driver.run(leadIn); err != nil {
-			return err
+		if leadIn > 0 {
+			if _, _, err := l.driver.run(leadIn); err != nil {
+				return err
+			}
 		}
 		perPacket, action, err := l.driver.run(packets)
 		if err == nil && l.before == nil && action != xdpDrop {

@@ -7,11 +7,8 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// Packets until a single source's bucket is what it then stays, and until the programs are in the caches.
-const (
-	warmUpOne = 10_000
-	leadInOne = 10_000
-)
+// warmUpOne is how many packets make a single source's bucket what it then stays.
+const warmUpOne = 10_000
 
 // flood is so many sources that hardly a packet finds its own bucket again.
 const flood = 1 << 32
@@ -31,7 +28,7 @@ type scenario struct {
 	policies []policy.Policy
 	entries  int     // room for so many sources
 	warmUp   int     // packets until the state is what the row is about
-	leadIn   int     // packets before each turn, until the caches are warm again
+	leadIn   int     // packets before each turn, until the caches are warm again; 0: a turn's first few do it
 	target   float64 // 0: none
 }
 
@@ -65,7 +62,7 @@ func scenarios(many uint64, entries int) []scenario {
 		all = append(all,
 			scenario{
 				sources: 1, verdict: verdict, lru: verdict, policies: limits, entries: entries,
-				warmUp: warmUpOne, leadIn: leadInOne, target: targetOneSource,
+				warmUp: warmUpOne, target: targetOneSource,
 			},
 			scenario{
 				sources: many, verdict: verdict, lru: verdict, policies: limits, entries: entries,
@@ -77,7 +74,7 @@ func scenarios(many uint64, entries int) []scenario {
 				// Whoever is new has a full bucket, and whom the LRU forgot is new.
 				lru: policy.VerdictPass,
 				// With 16 newcomers to a set of four ways, one set in 10,000 has a way left.
-				warmUp: 4 * entries, leadIn: leadInOne, target: targetFlood,
+				warmUp: 4 * entries, target: targetFlood,
 			})
 	}
 	return all
