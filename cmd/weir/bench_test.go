@@ -50,7 +50,7 @@ func TestBenchView(t *testing.T) {
 			bench.Report{
 				Machine: machine, Rounds: 3, Packets: 2000, Policies: policies,
 				Rows: []bench.Row{
-					benchRow(1, 80, 100, policy.VerdictDrop, 0.75),
+					benchRow(1, 67, 89, policy.VerdictDrop, 0.75), // just above: it must not look as if it were at it,
 					benchRow(65536, 150, 300, policy.VerdictDrop, 0),
 					benchRow(1<<32, 200, 800, policy.VerdictPass, 0.45),
 				},
@@ -60,9 +60,9 @@ func TestBenchView(t *testing.T) {
 				"Z80, Linux 6.1, BPF compiled (JIT)\n",
 				"median of 3 rounds of 2,000 packets each",
 				"sources  verdict   bare drop  LRU_PERCPU_HASH           weir  weir/LRU  target\n",
-				"      1  drop     24 (24-25)     100 (98-103)     80 (78-83)      0.80  <= 0.75 missed\n",
-				"  65536  drop     24 (24-25)    300 (298-303)  150 (148-153)      0.50  none\n",
-				"   2^32  drop     24 (24-25)  * 800 (798-803)  200 (198-203)      0.25  <= 0.45 met\n",
+				"      1  drop     24 (24-25)       89 (87-92)     67 (65-70)     0.753  <= 0.75 missed\n",
+				"  65536  drop     24 (24-25)    300 (298-303)  150 (148-153)     0.500  none\n",
+				"   2^32  drop     24 (24-25)  * 800 (798-803)  200 (198-203)     0.250  <= 0.45 met\n",
 				"\n* The limit is 1 packet a day.",
 				"Memory for 1,048,576 sources: LRU_PERCPU_HASH 120 MiB, weir 16 MiB.\n",
 				"       8  200 (198-203)              20.0\n",

@@ -46,7 +46,7 @@ func writeBenchRows(p *page, rows []bench.Row) {
 	for _, r := range rows {
 		cells := []cell{text(bench.Sources(r.Sources)), text(string(r.Verdict)), nanoseconds(r.Bare)}
 		if compared {
-			cells = append(cells, comparedCell(r), nanoseconds(r.Weir.Summary), text(fmt.Sprintf("%.2f", *r.Ratio)))
+			cells = append(cells, comparedCell(r), nanoseconds(r.Weir.Summary), text(fmt.Sprintf("%.3f", *r.Ratio)))
 		} else {
 			cells = append(cells, nanoseconds(r.Weir.Summary))
 		}

@@ -208,6 +208,7 @@ func TestAFailedUpdateLeavesThePoliciesEnforced(t *testing.T) {
 		r.failWeir([]string{"table", "1048576", "65536"}, "attach", "eth0", "-c",
 			r.configWith("table: {entries: 65536}", "limit: 100000, window: 1s"))
 		r.failWeir([]string{"burst"}, "attach", "eth0", "-c", r.config("limit: 100000, window: 1s, burst: 0"))
+		r.failWeir([]string{"native mode"}, "attach", "eth0", "-c", r.config("limit: 100000, window: 1s"), "--mode", "generic")
 		if err := r.attachObjects(loader.ModeNative, refusedProgram(t), r.policies("p0", rate, burst, policy.UnitRequests)...); err == nil {
 			t.Error("a program that the verifier refuses was attached")
 		}
