@@ -7,7 +7,7 @@
  * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice, with secret multipliers: whatever
  * addresses somebody chooses without knowing the key, any two of them meet in a set no more often
  * than by chance. Nobody sees a hash value, so there is nothing to learn the key from. SipHash-1-3
- * would resist even that, for 18 ns a packet instead of 4: docs/adr/0003-keyed-hash.md.
+ * would resist even that, at several times the cost: docs/adr/0003-keyed-hash.md.
  */
 #ifndef WEIR_KEY_H
 #define WEIR_KEY_H

@@ -2,10 +2,10 @@ package privilege
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -40,17 +40,24 @@ func TestNeedsKeepNothingOfStartUp(t *testing.T) {
 // reducer makes the test binary a process that reduces itself and then prints what its threads have.
 const reducer = "WEIR_TEST_REDUCE"
 
-// TestReduceHelper is the process that TestReduce starts.
-func TestReduceHelper(t *testing.T) {
+func TestMain(m *testing.M) {
 	if os.Getenv(reducer) == "" {
-		t.Skip("started by TestReduce only")
+		os.Exit(m.Run())
 	}
+	if err := reduceAndPrint(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// reduceAndPrint is the process that TestReduce starts.
+func reduceAndPrint() error {
 	if err := Reduce(); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	paths, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	for _, path := range paths {
 		status, err := os.ReadFile(path)
@@ -58,10 +65,11 @@ func TestReduceHelper(t *testing.T) {
 			continue // a thread that ended
 		}
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		os.Stdout.Write(status)
 	}
+	return nil
 }
 
 func TestReduce(t *testing.T) {
@@ -72,7 +80,7 @@ func TestReduce(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the helper: %v\n%s", err, out)
 	}
-	helper := exec.CommandContext(t.Context(), binary, "-test.run=^TestReduceHelper$")
+	helper := exec.CommandContext(t.Context(), binary)
 	helper.Env = append(os.Environ(), reducer+"=1")
 	out, err := helper.CombinedOutput()
 	if err != nil {
@@ -99,29 +107,4 @@ func TestReduce(t *testing.T) {
 	if threads < 2 {
 		t.Errorf("looked at %d threads, want several\n%s", threads, out)
 	}
-}
-
-func TestReduceUnderCgo(t *testing.T) {
-	t.Parallel()
-	if !builtWithCgo() {
-		t.Skip("this test binary is built without cgo")
-	}
-	before, err := get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := Reduce(); !errors.Is(err, ErrCgo) {
-		t.Errorf("Reduce under cgo: %v, want %v", err, ErrCgo)
-	}
-	if after, err := get(); err != nil || after != before {
-		t.Errorf("Reduce under cgo changed %+v to %+v, %v", before, after, err)
-	}
-}
-
-// builtWithCgo tells whether the C library is loaded: cgo links it dynamically.
-func builtWithCgo() bool {
-	maps, err := os.ReadFile("/proc/self/maps")
-	return err == nil && slices.ContainsFunc(strings.Split(string(maps), "\n"), func(line string) bool {
-		return strings.Contains(line, "/libc.so")
-	})
 }

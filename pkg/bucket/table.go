@@ -254,7 +254,7 @@ type Occupancy struct {
 	Owing    int // of these, the ones whose bucket is not full: only they are missed when evicted
 }
 
-// Occupancy counts the table's entries. It reads all of them: some 10 ms for a million.
+// Occupancy counts the table's entries. It reads all of them, so not for every packet or request.
 func (t *Table) Occupancy(now Ticks) Occupancy {
 	o := Occupancy{Capacity: len(t.sets) * SetWays}
 	for e := range t.Entries() {

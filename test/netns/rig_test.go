@@ -103,11 +103,15 @@ func (r *rig) await(what string, holds func() bool) {
 
 func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !holds(); {
-		if time.Now().After(deadline) {
+	look := time.NewTicker(settle)
+	defer look.Stop()
+	deadline := time.After(limit)
+	for !holds() {
+		select {
+		case <-look.C:
+		case <-deadline:
 			t.Fatalf("not within %v: %s", limit, what)
 		}
-		time.Sleep(settle)
 	}
 }
 

@@ -3,4 +3,3 @@
 package progrun
 
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -no-global-types -target bpfel,bpfeb -type vector vectors ../../bpf/test/vectors.bpf.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -nostdinc -I../../headers
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -no-global-types -target bpfel,bpfeb driver ../../bpf/bench/driver.bpf.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -nostdinc -I../../headers

@@ -9,37 +9,10 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/weir-limiter/weir/internal/bench"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
-
-// spoofer gives each packet of a run a random source, and the program under test the packet.
-func spoofer(t *testing.T, s *loader.Standalone) *ebpf.Program {
-	t.Helper()
-	spec, err := loadDriver()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := spec.Variables[driverVarSourceMask].Set(^uint32(0)); err != nil {
-		t.Fatal(err)
-	}
-	var objects driverObjects
-	if err := spec.LoadAndAssign(&objects, nil); err != nil {
-		t.Fatalf("%+v", err)
-	}
-	t.Cleanup(func() { objects.Close() })
-	seeds := make([]uint64, ebpf.MustPossibleCPU())
-	for i := range seeds {
-		seeds[i] = uint64(i)*0x9e3779b97f4a7c15 + 1
-	}
-	if err := objects.Seed.Put(uint32(0), seeds); err != nil {
-		t.Fatal(err)
-	}
-	if err := objects.Contender.Put(uint32(0), s.Program()); err != nil {
-		t.Fatal(err)
-	}
-	return objects.Drive
-}
 
 // Ten million invented sources, among them one that floods and one that keeps to its limit.
 func TestSpoofedFlood(t *testing.T) {
@@ -47,15 +20,18 @@ func TestSpoofedFlood(t *testing.T) {
 	const rounds, spoofed, sent, burst, rate = 100, 100_000, 10, 200, 1000
 	p := policy.Policy{Name: "p", Scope: policy.ScopePerIP, Limit: rate, Window: time.Second, Burst: burst}.WithDefaults()
 	s := loadProgram(t, 1<<20, p)
-	drive := spoofer(t, s)
-	flood := bytesOf(t, udp("192.0.2.1"))
+	spoofer, err := bench.NewSpoofer(s.Program())
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	defer spoofer.Close()
 	aggressor, good := bytesOf(t, udp("198.51.100.1")), bytesOf(t, udp("198.51.100.2"))
 
 	start := loader.Now()
 	admitted := passed(t, s, burst, aggressor)
 	refused := 0 // of the good client's packets
 	for range rounds {
-		if _, err := drive.Run(&ebpf.RunOptions{Data: flood, Repeat: spoofed}); err != nil {
+		if err := spoofer.Send(spoofed); err != nil {
 			t.Fatal(err)
 		}
 		admitted += passed(t, s, 20*sent, aggressor)
