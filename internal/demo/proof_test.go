@@ -93,17 +93,24 @@ func nothingLeft(t *testing.T) {
 	}
 }
 
+// A shared machine may stand still for longer than the application's sockets can hold what comes in, and
+// the demo says so then. A limiter that does not limit fails every time.
 func TestRunProves(t *testing.T) {
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
-	r, err := Run(t.Context(), options(), func(Progress) {})
-	if err != nil {
-		t.Fatal(err)
+	const attempts = 4
+	for range attempts {
+		r, err := Run(t.Context(), options(), func(Progress) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nothingLeft(t)
+		if r.Proved {
+			return
+		}
+		t.Log(r.Summary)
 	}
-	if !r.Proved {
-		t.Error(r.Summary)
-	}
-	nothingLeft(t)
+	t.Errorf("not proved in %d attempts", attempts)
 }
 
 func TestRunThatIsStoppedLeavesNothing(t *testing.T) {
