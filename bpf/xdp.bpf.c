@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The XDP entry point: reads the packet's bounds and the clock, and leaves the rest to lib/. */
-#include "lib/parse.h"
+/* The XDP entry point: finds the packet's bounds, and leaves the rest to lib/. */
 #include "lib/police.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -27,15 +26,19 @@ int weir_xdp(struct xdp_md *ctx)
 		.at = (const __u8 *)(long)ctx->data,
 		.end = (const __u8 *)(long)ctx->data_end,
 	};
-	struct packet packet = {};
-	int reason = parse_ethernet(&cursor, &packet);
+	struct parse_view view = { .ports = match_endpoint };
+	struct packet packet = { .segments = 1 };
+	struct ruling ruling = { .slot = WEIR_NO_POLICY };
+	struct clock clock = {};
+	int reason = parse_ethernet(&cursor, &view, &packet);
 
 	if (reason != PARSE_OK) {
 		stats_unparsed(reason);
-		return XDP_PASS; /* no source, so nobody to charge */
+		if (reason < UNPARSED_LATER_FRAGMENT)
+			return XDP_PASS; /* no source, so nobody to charge */
 	}
 	packet.length = frame_length(ctx, &packet);
-	if (police(&packet, bucket_ticks(bpf_ktime_get_ns())) == VERDICT_DROP)
-		return XDP_DROP;
-	return XDP_PASS;
+	police(&packet, &clock, &ruling);
+	sample(&packet, &ruling, ctx->ingress_ifindex, &clock);
+	return ruling.verdict == VERDICT_DROP ? XDP_DROP : XDP_PASS;
 }

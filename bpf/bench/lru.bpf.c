@@ -132,8 +132,9 @@ int lru(struct xdp_md *ctx)
 		.at = (const __u8 *)(long)ctx->data,
 		.end = (const __u8 *)(long)ctx->data_end,
 	};
+	struct parse_view view = {};
 	struct packet packet = {};
-	int reason = parse_ethernet(&cursor, &packet);
+	int reason = parse_ethernet(&cursor, &view, &packet);
 	struct lru_key key;
 
 	if (reason != PARSE_OK) {

@@ -50,38 +50,79 @@ static __always_inline __u64 bucket_cost(const struct bucket_limit *l, __u64 tok
 }
 
 /*
- * Decides whether tokens may pass at now, and writes the TAT that the bucket has afterwards to
- * *next: unchanged on a denial, with one exception. A debt beyond the depth can only come from a
- * policy that was tightened since; a bucket cannot be emptier than empty, so such a debt is cut to
- * the depth, and a source does not wait out what an older, slower policy made it owe.
+ * Decides whether what costs so many ticks may pass at now, and writes the TAT that the bucket has
+ * afterwards to *next: unchanged on a denial, with one exception. A debt beyond the depth can only
+ * come from a policy that was tightened since; a bucket cannot be emptier than empty, so such a debt
+ * is cut to the depth, and a source does not wait out what an older, slower policy made it owe.
  */
-static __always_inline int bucket_take(const struct bucket_limit *l, __u64 tat, __u64 now,
-				       __u64 tokens, __u64 *next)
+static __always_inline int bucket_charge(const struct bucket_limit *l, __u64 tat, __u64 now,
+					 __u64 cost, __u64 *next)
 {
 	__u64 debt = bucket_debt(tat, now);
-	__u64 cost;
 
 	*next = tat;
-	if (tokens > l->burst)
-		return 0; /* more than a full bucket holds: never */
 	if (debt > l->depth + BUCKET_SKEW_MAX) {
 		*next = now + l->depth;
 		return 0;
 	}
-	cost = bucket_cost(l, tokens);
 	if (debt + cost > l->depth)
 		return 0;
 	*next = now + debt + cost;
 	return 1;
 }
 
-/*
- * The TAT of a bucket that gets tokens back. Never more than was taken: the cost is the same, and a
- * debt that has run out meanwhile stays in the past.
- */
-static __always_inline __u64 bucket_refund(const struct bucket_limit *l, __u64 tat, __u64 tokens)
+/* bucket_charge by tokens. */
+static __always_inline int bucket_take(const struct bucket_limit *l, __u64 tat, __u64 now,
+				       __u64 tokens, __u64 *next)
 {
-	return tat - bucket_cost(l, tokens);
+	*next = tat;
+	if (tokens > l->burst)
+		return 0; /* more than a full bucket holds: never */
+	return bucket_charge(l, tat, now, bucket_cost(l, tokens), next);
+}
+
+/* How long after now a cost of at most the depth is admitted, if nobody else is until then. */
+static __always_inline __u64 bucket_wait(const struct bucket_limit *l, __u64 tat, __u64 now,
+					 __u64 cost)
+{
+	__u64 debt = bucket_debt(tat, now);
+
+	if (debt > l->depth)
+		debt = l->depth;
+	return debt + cost > l->depth ? debt + cost - l->depth : 0;
+}
+
+/* The tokens that a bucket's time is worth, rounded down; the inverse of bucket_cost. ticks are
+ * less than 2^47 where there are fractions, as the products of bucket_cost are below 2^63. */
+static __always_inline __u64 bucket_tokens(const struct bucket_limit *l, __u64 ticks)
+{
+	return (ticks << l->frac_bits) / l->token_time;
+}
+
+/*
+ * Pacing: admits a cost that is over the limit too, if it need not wait longer than ahead, and says
+ * how long that is. The TAT so runs ahead of what the depth allows by as much as is delayed.
+ */
+static __always_inline int bucket_pace(const struct bucket_limit *l, __u64 tat, __u64 now,
+				       __u64 cost, __u64 ahead, __u64 *next, __u64 *wait)
+{
+	__u64 debt = bucket_debt(tat, now);
+
+	*next = tat;
+	*wait = debt + cost > l->depth ? debt + cost - l->depth : 0;
+	if (*wait > ahead)
+		return 0;
+	*next = now + debt + cost;
+	return 1;
+}
+
+/*
+ * The TAT of a bucket that gets back what cost so many ticks. Never more than was taken: a debt that
+ * has run out meanwhile stays in the past.
+ */
+static __always_inline __u64 bucket_refund(__u64 tat, __u64 cost)
+{
+	return tat - cost;
 }
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Whose bucket a packet draws on. The hash covers the source, cut to the policy's prefix, under a
+ * Whose bucket a packet draws on. The hash covers what the policy's scope asks for (the source, cut to
+ * the policy's prefix; protocol and port; or nothing) under a
  * key that the loader derives for each policy from the table's secret; so the policy and its scope
  * are part of the key without costing the packet path a word.
  *
@@ -24,7 +25,8 @@ static __always_inline __u64 key_mix(const volatile struct hash_key *key, __u64 
 	return word;
 }
 
-static __always_inline __u64 key_hash(const volatile struct policy *policy, const struct packet *p)
+static __always_inline __u64 key_of_source(const volatile struct policy *policy,
+					   const struct packet *p)
 {
 	const volatile struct hash_key *key = &policy->key;
 	__u64 hash;
@@ -35,6 +37,17 @@ static __always_inline __u64 key_hash(const volatile struct policy *policy, cons
 	if (!policy->ipv6_mask[1])
 		return hash; /* the usual /64 */
 	return key_mix(key, hash ^ (p->source[1] & policy->ipv6_mask[1]));
+}
+
+static __always_inline __u64 key_hash(const volatile struct policy *policy, const struct packet *p)
+{
+	const volatile struct hash_key *key = &policy->key;
+
+	if (policy->scope == SCOPE_PER_IP)
+		return key_of_source(policy, p);
+	if (policy->scope == SCOPE_PER_ENDPOINT)
+		return key_mix(key, key->offset[0] ^ ((__u64)p->protocol << 16 | p->port));
+	return key_mix(key, key->offset[0]);
 }
 
 #endif

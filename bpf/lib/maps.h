@@ -22,6 +22,17 @@ struct {
 	__uint(max_entries, 1);
 } table SEC(".maps");
 
+/*
+ * What each CPU knows of the buckets that it used last. Shared like the table, as the bound on what a
+ * source is admitted counts CPUs, not programs.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct slot);
+	__uint(max_entries, WEIR_SLOTS);
+} slots SEC(".maps");
+
 /* No program reads it: the loader keeps here what the next loader needs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -29,6 +40,58 @@ struct {
 	__type(value, struct table_identity);
 	__uint(max_entries, 1);
 } identity SEC(".maps");
+
+/* Timed bans of all interfaces. User space adds and removes them; they end by themselves. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lpm_ipv4);
+	__type(value, struct ban);
+	__uint(max_entries, WEIR_MAX_BANS);
+} bans4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lpm_ipv6);
+	__type(value, struct ban);
+	__uint(max_entries, WEIR_MAX_BANS);
+} bans6 SEC(".maps");
+
+/* Samples of the traffic, for weir top. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+/* A section of its own is a map of its own, which is read without a look-up. */
+struct control_page control SEC(".data.control") = {};
+
+/* What match.h asks. The loader makes them anew for each program, as large as it takes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lpm_ipv4);
+	__type(value, struct source_rule);
+	__uint(max_entries, 1);
+} sources4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lpm_ipv6);
+	__type(value, struct source_rule);
+	__uint(max_entries, 1);
+} sources6 SEC(".maps");
+
+/* By port: the policies whose match.ports it satisfies, those without one included. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} ports SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -50,9 +113,26 @@ struct {
  */
 const volatile struct policy policies[WEIR_MAX_POLICIES] = {};
 const volatile struct policy_label policy_labels[WEIR_MAX_POLICIES] = {};
+const volatile __u32 hook = 0;             /* enum hook */
 const volatile __u32 enforce_count = 0;    /* the first so many policies enforce */
 const volatile __u32 policy_count = 0;     /* the others up to here are in shadow */
 const volatile __u32 table_mask = 0;       /* sets - 1 */
 const volatile __u32 multi_buffer = 0;     /* kernel 5.18: packets may span several buffers */
+
+/*
+ * Which policies apply: in each of these words, and in the maps above, a bit by rank. A dimension that
+ * no policy uses is off, and the verifier takes its code out of the program.
+ */
+const volatile __u32 match_sources4 = 0;
+const volatile __u32 match_sources6 = 0;
+const volatile __u32 match_protocol = 0;
+const volatile __u32 match_ports = 0;      /* by the map of that name */
+const volatile __u32 match_endpoint = 0;   /* protocol and port matter, if only for a bucket's key */
+const volatile __u32 match_replaces = 0;
+const volatile __u64 sourceless_policies = 0; /* satisfied by a source that no prefix covers */
+const volatile __u64 protocol_policies[256] = {};
+const volatile __u64 portless_policies = 0; /* satisfied without a port */
+const volatile __u64 endpoint_policies = 0; /* need to know protocol and port */
+const volatile __u64 hidden_drop = 0;       /* on_fragment: drop */
 
 #endif

@@ -1,137 +1,195 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Applies the policies to a packet. The loader has sorted them: those that enforce before those in
- * shadow, each by priority. All that enforce are charged, or none.
+ * shadow, each by priority; a policy's rank is its place in that order. All that enforce are charged,
+ * or none.
  */
 #ifndef WEIR_POLICE_H
 #define WEIR_POLICE_H
 
-#include "key.h"
-#include "maps.h"
-#include "stats.h"
-#include "table.h"
+#include "charge.h"
+#include "match.h"
 
-#define POLICE_GLOBAL __attribute__((noinline))
-
-static __always_inline __u64 police_cost(const volatile struct policy *policy,
-					 const struct packet *p)
+static __always_inline __u64 police_tokens(const volatile struct policy *policy,
+					   const struct packet *p)
 {
-	return policy->unit == UNIT_BYTES ? p->length : 1;
+	__u64 tokens = policy->unit == UNIT_BYTES ? p->length : p->segments;
+
+	/* The stack joins packets of a stream, which can't be taken apart here: one that alone is
+	 * more than a bucket holds empties it, or nothing of the stream would ever pass. */
+	if (p->segments > 1 && tokens > policy->rate.limit.burst)
+		tokens = policy->rate.limit.burst;
+	return tokens;
 }
 
-static __always_inline struct bucket_set *police_set(__u64 hash)
+/* Charges one policy's bucket. Returns CHARGE_ flags. */
+static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, struct clock *clock,
+					   struct charge *c)
 {
-	__u32 index = hash & table_mask;
+	const volatile struct policy *policy = &policies[rank];
+	__u64 tokens = police_tokens(policy, p);
+	__u32 flags;
 
-	return bpf_map_lookup_elem(&table, &index);
+	__builtin_memset(&c->table, 0, sizeof(c->table));
+	c->table.cost = charge_cost(&policy->rate, tokens);
+	c->table.tokens = tokens;
+	c->table.evict_debt = policy->on_pressure == ON_PRESSURE_PASS;
+	c->hash = key_hash(policy, p);
+	c->rank = rank;
+	if (hook != HOOK_TC_EGRESS || !policy->pace)
+		return charge(policy, c, clock);
+	flags = charge_paced(c, clock);
+	if (c->table.wait > c->delay)
+		c->delay = c->table.wait;
+	if ((flags & CHARGE_ADMITTED) && c->table.wait)
+		stats_paced(policy->slot);
+	return flags;
 }
 
-/*
- * A copy of the limit. The bucket's functions take an ordinary pointer; to cast volatile away instead
- * would let the compiler see a constant full of zeroes, and fold it.
- */
-static __always_inline struct bucket_limit police_limit(const volatile struct policy *policy)
+/* The same for the verifier to walk once, and not for every policy with all that was before it. */
+CHARGE_GLOBAL __u32 police_charge_at(__u32 rank, const struct packet *p, struct clock *clock,
+				     struct charge *c)
 {
-	return (struct bucket_limit){
-		.token_time = policy->limit.token_time,
-		.depth = policy->limit.depth,
-		.burst = policy->limit.burst,
-		.frac_bits = policy->limit.frac_bits,
-	};
-}
-
-/* Charges one policy's bucket: 1 if it admits the packet. */
-static __always_inline int police_take(const volatile struct policy *policy, const struct packet *p,
-				       __u64 now)
-{
-	struct bucket_limit limit = police_limit(policy);
-	__u64 hash = key_hash(policy, p);
-	struct bucket_set *set = police_set(hash);
-	__u32 took;
-
-	if (!set)
-		return 1; /* index <= table_mask, which the verifier can't know */
-	took = table_take(set, table_fingerprint(hash), &limit, now, police_cost(policy, p),
-			  policy->on_pressure == ON_PRESSURE_PASS);
-	if (took & (TAKE_PRESSURE | TAKE_CONTENDED))
-		stats_table(!!(took & TAKE_PRESSURE), !!(took & TAKE_CONTENDED));
-	return took & TAKE_ADMITTED;
-}
-
-/*
- * The two that follow are global functions, which the verifier walks once, for any rank. Inlined into
- * the loops below, it walks them for every policy, and more than once for every way that the one
- * before could go: a mixture of eight was too much for it (TestVerifierCost in pkg/loader).
- */
-POLICE_GLOBAL int police_take_at(__u32 rank, const struct packet *p, __u64 now)
-{
-	if (rank >= WEIR_MAX_POLICIES || !p)
-		return 1; /* never so, but a function that is walked for any argument has to ask */
-	return police_take(&policies[rank], p, now);
-}
-
-/* Gives back what the policy at rank took from a packet that a later one denies. */
-POLICE_GLOBAL int police_refund_at(__u32 rank, const struct packet *p)
-{
-	const volatile struct policy *policy;
-	struct bucket_limit limit;
-	struct bucket_set *set;
-	__u64 hash;
-
-	if (rank >= WEIR_MAX_POLICIES || !p)
-		return 0;
-	policy = &policies[rank];
-	limit = police_limit(policy);
-	hash = key_hash(policy, p); /* again: 64 hashes would fill the stack */
-	set = police_set(hash);
-	if (set)
-		table_refund(set, table_fingerprint(hash), &limit, police_cost(policy, p));
-	return 0;
+	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !c)
+		return CHARGE_ADMITTED;
+	return police_charge(rank, p, clock, c);
 }
 
 /* One policy is the usual number, and a call is not free: the first is inlined. */
-static __always_inline int police_admits(__u32 rank, const struct packet *p, __u64 now)
+static __always_inline __u32 police_admits(__u32 rank, const struct packet *p, struct clock *clock,
+					   struct charge *c)
 {
-	return rank ? police_take_at(rank, p, now) : police_take(&policies[0], p, now);
+	return rank ? police_charge_at(rank, p, clock, c) : police_charge(0, p, clock, c);
 }
 
-/* Charges the policies that enforce: all of them, or none. */
-static __always_inline enum verdict police_enforce(const struct packet *p, __u64 now)
+/* Gives back what the policies in applied took from a packet that a later one, at rank, denies. */
+CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p)
+{
+	if (!p)
+		return 0;
+	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
+		const volatile struct policy *policy = &policies[i];
+
+		/* The hash is made again: 64 of them would fill the stack. */
+		if (i < rank && (applied >> i & 1))
+			charge_refund(policy, key_hash(policy, p), police_tokens(policy, p));
+	}
+	return 0;
+}
+
+/* Counts a denial by the policy at rank, and says so in the ruling. */
+static __always_inline void police_deny(__u32 rank, const struct packet *p, enum verdict verdict,
+					enum cause cause, struct ruling *r)
+{
+	__u32 slot = policies[rank].slot;
+
+	stats_policy(slot, verdict, p->length);
+	if (cause == CAUSE_STRANGER)
+		stats_stranger(slot);
+	if (r->verdict != VERDICT_PASS)
+		return; /* of several in shadow the first is told */
+	r->verdict = verdict;
+	r->cause = cause;
+	r->slot = slot;
+}
+
+static __always_inline enum cause police_cause(__u32 flags)
+{
+	return flags & CHARGE_STRANGER ? CAUSE_STRANGER : CAUSE_LIMIT;
+}
+
+/* Charges the policies that enforce, all of them or none: 0 if one denied. */
+static __always_inline int police_enforce(const struct matched *m, const struct packet *p,
+					  struct clock *clock, struct charge *c, struct ruling *r)
 {
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
-		if (police_admits(i, p, now))
+		__u32 flags;
+
+		if (!(m->apply >> i & 1))
 			continue;
-		stats_policy(policies[i].slot, VERDICT_DROP, p->length);
-		for (__u32 j = 0; j < WEIR_MAX_POLICIES && j < i; j++)
-			police_refund_at(j, p);
-		return VERDICT_DROP;
+		flags = police_admits(i, p, clock, c);
+		if (flags & CHARGE_ADMITTED)
+			continue;
+		police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
+		if (i)
+			police_refund(m->apply, i, p);
+		return 0;
 	}
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++)
-		stats_policy(policies[i].slot, VERDICT_PASS, p->length);
-	return VERDICT_PASS;
+		if (m->apply >> i & 1)
+			stats_policy(policies[i].slot, VERDICT_PASS, p->length);
+	return 1;
 }
 
 /* Charges the policies in shadow, each by itself: what they deny is counted, and passes. */
-static __always_inline void police_shadow(const struct packet *p, __u64 now)
+static __always_inline void police_shadow(const struct matched *m, const struct packet *p,
+					  struct clock *clock, struct charge *c, struct ruling *r)
 {
 	for (__u32 i = enforce_count; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
-		enum verdict v = police_admits(i, p, now) ? VERDICT_PASS : VERDICT_SHADOW_DROP;
+		__u32 flags;
 
-		stats_policy(policies[i].slot, v, p->length);
+		if (m->hide >> i & 1)
+			police_deny(i, p, VERDICT_SHADOW_DROP, CAUSE_FRAGMENT, r);
+		if (!(m->apply >> i & 1))
+			continue;
+		flags = police_admits(i, p, clock, c);
+		if (flags & CHARGE_ADMITTED)
+			stats_policy(policies[i].slot, VERDICT_PASS, p->length);
+		else
+			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}
 }
 
+/* Drops what a policy that enforces wants dropped because its port is hidden: 1 if there is one. */
+static __always_inline int police_hidden(const struct matched *m, const struct packet *p,
+					 struct ruling *r)
+{
+	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
+		if (!(m->hide >> i & 1))
+			continue;
+		police_deny(i, p, VERDICT_DROP, CAUSE_FRAGMENT, r);
+		return 1;
+	}
+	return 0;
+}
+
+/* Asks the lists: 1 if one of them decided. Who is allowed is not even asked whether it is banned. */
+static __always_inline int police_lists(const struct packet *p, __u32 list, struct clock *clock,
+					struct ruling *r)
+{
+	if (list == LIST_NONE) {
+		if (!match_ban(p, clock))
+			return 0;
+		list = LIST_BAN;
+	}
+	stats_listed(list, p->length);
+	if (list != LIST_ALLOW) {
+		r->verdict = VERDICT_DROP;
+		r->cause = list == LIST_BAN ? CAUSE_BAN : CAUSE_DENY;
+	}
+	return 1;
+}
+
 /*
- * The verdict on a packet. The policy that denies it is the one that counts the drop; the others
+ * The verdict on a packet. Of several policies the one that denies counts the drop; the others
  * count nothing, for them the packet has not been. Those in shadow see what the enforcing ones let
  * through: what they would see if they enforced.
  */
-static __always_inline enum verdict police(const struct packet *p, __u64 now)
+static __always_inline void police(const struct packet *p, struct clock *clock, struct ruling *r)
 {
-	if (police_enforce(p, now) == VERDICT_DROP)
-		return VERDICT_DROP;
-	police_shadow(p, now);
-	return VERDICT_PASS;
+	struct source_rule rule = match_source(p);
+	struct charge c = {};
+	struct matched m;
+
+	if (police_lists(p, rule.list, clock, r))
+		return;
+	m = match_policies(p, rule.policies);
+	if (match_endpoint && m.hide && police_hidden(&m, p, r))
+		return;
+	if (!police_enforce(&m, p, clock, &c, r))
+		return;
+	r->delay = c.delay; /* nobody waits for a policy in shadow */
+	police_shadow(&m, p, clock, &c, r);
 }
 
 #endif

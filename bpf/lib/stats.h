@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Counters: per CPU, so that counting needs no atomic. */
+/* Counters and samples: per CPU, so that they need no atomic. */
 #ifndef WEIR_STATS_H
 #define WEIR_STATS_H
 
+#include "clock.h"
 #include "maps.h"
+#include "parse.h"
+
+static __always_inline struct policy_counters *stats_of(__u32 slot)
+{
+	return bpf_map_lookup_elem(&policy_stats, &slot);
+}
 
 static __always_inline void stats_policy(__u32 slot, enum verdict verdict, __u64 bytes)
 {
-	struct policy_counters *c = bpf_map_lookup_elem(&policy_stats, &slot);
+	struct policy_counters *c = stats_of(slot);
 
 	if (!c)
 		return; /* slot < WEIR_MAX_POLICIES, which the verifier can't know */
@@ -15,10 +22,32 @@ static __always_inline void stats_policy(__u32 slot, enum verdict verdict, __u64
 	c->bytes[verdict] += bytes;
 }
 
-static __always_inline void stats_unparsed(__u32 reason)
+static __always_inline void stats_stranger(__u32 slot)
+{
+	struct policy_counters *c = stats_of(slot);
+
+	if (c)
+		c->strangers++;
+}
+
+static __always_inline void stats_paced(__u32 slot)
+{
+	struct policy_counters *c = stats_of(slot);
+
+	if (c)
+		c->paced++;
+}
+
+static __always_inline struct interface_counters *stats_interface(void)
 {
 	__u32 zero = 0;
-	struct interface_counters *c = bpf_map_lookup_elem(&interface_stats, &zero);
+
+	return bpf_map_lookup_elem(&interface_stats, &zero);
+}
+
+static __always_inline void stats_unparsed(__u32 reason)
+{
+	struct interface_counters *c = stats_interface();
 
 	if (c && reason < UNPARSED_COUNT)
 		c->unparsed[reason]++;
@@ -26,13 +55,97 @@ static __always_inline void stats_unparsed(__u32 reason)
 
 static __always_inline void stats_table(int pressure, int contended)
 {
-	__u32 zero = 0;
-	struct interface_counters *c = bpf_map_lookup_elem(&interface_stats, &zero);
+	struct interface_counters *c = stats_interface();
 
 	if (!c)
 		return;
 	c->pressure += pressure;
 	c->contended += contended;
+}
+
+static __always_inline void stats_listed(__u32 list, __u64 bytes)
+{
+	struct interface_counters *c = stats_interface();
+
+	if (!c || list >= LIST_COUNT)
+		return; /* the list came from a map, of which the verifier knows nothing */
+	c->listed_packets[list]++;
+	c->listed_bytes[list] += bytes;
+}
+
+/* What became of a packet, and who said so. */
+struct ruling {
+	enum verdict verdict;
+	enum cause cause;
+	__u32 slot;  /* of the policy that denied it, or would have; WEIR_NO_POLICY if none did */
+	__u64 delay; /* ticks until it may depart; on egress alone */
+};
+
+/* A thousand samples a second and CPU, 32 at once, of each kind. */
+#define SAMPLE_TOKEN bucket_ticks(1000 * 1000)
+#define SAMPLE_BURST 32
+
+static __always_inline void sample_fill(struct event *e, const struct packet *p,
+					const struct ruling *r, const struct sampler *s)
+{
+	e->source[0] = p->source[0];
+	e->source[1] = p->source[1];
+	e->packets = s->packets;
+	e->bytes = s->bytes;
+	e->port = p->port;
+	e->version = p->version;
+	e->protocol = p->protocol;
+	e->verdict = r->verdict;
+	e->slot = r->slot;
+	e->cause = r->cause;
+	e->hook = hook;
+}
+
+/*
+ * Draws a sample of the traffic while somebody listens (systematic sampling: each event stands for
+ * all packets of its kind since the last one). The budget is of time, so that a flood changes how
+ * many packets an event stands for, and not how many events there are. Passes and drops are
+ * sampled apart: however many drops there are, what passes is seen too.
+ */
+static __always_inline void sample(const struct packet *p, const struct ruling *r, __u32 interface,
+				   struct clock *clock)
+{
+	const volatile struct control_page *listener = &control;
+	const struct bucket_limit budget = {
+		.token_time = SAMPLE_TOKEN,
+		.depth = SAMPLE_TOKEN * SAMPLE_BURST,
+		.burst = SAMPLE_BURST,
+	};
+	struct interface_counters *c;
+	struct sampler *s;
+	struct event *e;
+	__u64 next;
+
+	if (!listener->events_until || clock_coarse_ns(clock) >= listener->events_until)
+		return;
+	c = stats_interface();
+	if (!c)
+		return;
+	s = &c->sampler[r->verdict != VERDICT_PASS];
+	s->packets += p->segments;
+	s->bytes += p->length;
+	if (!bucket_take(&budget, s->tat, bucket_ticks(clock_coarse_ns(clock)), 1, &next)) {
+		s->tat = next;
+		return;
+	}
+	s->tat = next;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		c->events_lost++;
+		return; /* the weight goes on to the next one */
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	sample_fill(e, p, r, s);
+	e->time = clock_coarse_ns(clock);
+	e->interface = interface;
+	s->packets = 0;
+	s->bytes = 0;
+	bpf_ringbuf_submit(e, 0);
 }
 
 #endif

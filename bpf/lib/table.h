@@ -39,13 +39,8 @@
 #define TAKE_CLAIMED 2   /* the source had no entry and has one now */
 #define TAKE_PRESSURE 4  /* ... or could only have had one by another's unpaid debt */
 #define TAKE_CONTENDED 8 /* denied because every swap was lost */
+#define TAKE_RETRY 16    /* of one try: another CPU went ahead */
 #define TABLE_WAY_SHIFT 8
-
-#ifdef __bpf__
-#define TABLE_COLD __attribute__((noinline))
-#else
-#define TABLE_COLD static inline
-#endif
 
 #define TABLE_WORTH_NOTHING (-0x7fffffffffffffffLL - 1)
 
@@ -113,19 +108,14 @@ static __always_inline __u32 table_victim(struct bucket_set *set, __u64 now, __s
  * debt has to be cleared. Returns TAKE_ flags, with the entry's index above TABLE_WAY_SHIFT when
  * TAKE_CLAIMED is among them. Without it there is no entry to be had: a swap was lost (0), or a debt
  * is in the way (TAKE_PRESSURE).
- *
- * A function of its own to the verifier: it has some hundred paths, which would multiply with the
- * eight tries of its caller, and a source that has its entry never comes here.
  */
-TABLE_COLD __u32 table_claim(struct bucket_set *set, __u32 fingerprint, __u64 now, int evict_debt)
+static __always_inline __u32 table_claim(struct bucket_set *set, __u32 fingerprint, __u64 now, int evict_debt)
 {
 	union table_tag old, mine = { { fingerprint, 0 } };
 	struct bucket_entry *victim;
 	__u32 way, flags;
 	__s64 worth;
 
-	if (!set)
-		return 0;
 	way = table_victim(set, now, &worth);
 	victim = &set->way[way];
 	flags = worth > 0 ? TAKE_PRESSURE : 0;
@@ -143,50 +133,105 @@ TABLE_COLD __u32 table_claim(struct bucket_set *set, __u32 fingerprint, __u64 no
 	return flags | TAKE_CLAIMED | way << TABLE_WAY_SHIFT;
 }
 
+/* What is asked of a source's bucket, and what came of it. */
+struct table_charge {
+	__u64 cost;       /* ticks, at most the limit's depth */
+	__u64 extra;      /* ticks that are taken as well, if the bucket holds both; 0: none */
+	__u64 ahead;      /* ticks: what has to wait no longer is admitted, to be delayed; 0: no pacing */
+	__u32 tokens;     /* that cost pays for, to be counted as used */
+	__u32 more;       /* the same for extra */
+	__u32 evict_debt; /* a newcomer that finds four debts takes the place of the smallest, or is denied */
+	__u32 took_extra; /* result */
+	__u64 wait;       /* result: ticks until cost would be admitted, or until it may depart */
+};
+
+/* One decision on a bucket whose TAT is known; table_take swaps it in. */
+static __always_inline int table_decide(const struct bucket_limit *l, __u64 tat, __u64 now,
+					struct table_charge *c, __u64 *next)
+{
+	__u64 both;
+
+	c->took_extra = 0;
+	c->wait = 0;
+	if (c->ahead)
+		return bucket_pace(l, tat, now, c->cost, c->ahead, next, &c->wait);
+	if (!bucket_charge(l, tat, now, c->cost, next)) {
+		c->wait = bucket_wait(l, *next, now, c->cost);
+		return 0;
+	}
+	if (c->extra && bucket_charge(l, *next, now, c->extra, &both)) {
+		*next = both;
+		c->took_extra = 1;
+	}
+	return 1;
+}
+
 /*
- * Takes tokens from the source's bucket, giving it one first if need be. evict_debt says what a
- * newcomer does when all four ways owe tokens: take the place of the smallest debt, or be denied.
+ * Tries once to charge the source's bucket, giving it one first if need be. TAKE_RETRY says that another
+ * CPU went ahead.
+ */
+static __always_inline __u32 table_try(struct bucket_set *set, __u32 fingerprint, const struct bucket_limit *l,
+			   __u64 now, struct table_charge *c)
+{
+	struct bucket_entry *e;
+	__u64 tat, next;
+	__u32 flags = 0;
+	int admitted;
+
+	e = table_find(set, fingerprint);
+	if (!e) {
+		__u32 claim = table_claim(set, fingerprint, now, c->evict_debt);
+
+		flags = claim & (TAKE_PRESSURE | TAKE_CLAIMED);
+		if (claim == TAKE_PRESSURE)
+			return flags;
+		if (!(claim & TAKE_CLAIMED))
+			return flags | TAKE_RETRY;
+		e = &set->way[claim >> TABLE_WAY_SHIFT & (WEIR_SET_WAYS - 1)];
+	}
+	tat = TABLE_LOAD(e->tat);
+	admitted = table_decide(l, tat, now, c, &next);
+	if (next == tat)
+		return flags | admitted; /* denied, or a cost that rounds to nothing */
+	if (__sync_val_compare_and_swap(&e->tat, tat, next) != tat)
+		return flags | TAKE_RETRY;
+	if (admitted)
+		__sync_fetch_and_add(&e->used, c->tokens + (c->took_extra ? c->more : 0));
+	return flags | admitted;
+}
+
+/* What the tries came to, of which the last one lost too. Others took tokens meanwhile, so the bucket
+ * was in use; denying errs by a delay, admitting would err beyond the limit. */
+static __always_inline __u32 table_give_up(__u32 flags, struct table_charge *c)
+{
+	c->wait = 0;
+	return (flags & ~TAKE_RETRY) | TAKE_CONTENDED;
+}
+
+/*
+ * Charges the source's bucket. Returns TAKE_ flags; what is denied by pressure or because every swap
+ * was lost has a wait of 0. The packet path has a loop of its own, charge.h says why.
  */
 static __always_inline __u32 table_take(struct bucket_set *set, __u32 fingerprint,
-					const struct bucket_limit *l, __u64 now, __u64 tokens,
-					int evict_debt)
+					const struct bucket_limit *l, __u64 now,
+					struct table_charge *c)
 {
 	__u32 flags = 0;
 
+	c->wait = 0;
 	for (int i = 0; i < TABLE_TRIES; i++) {
-		struct bucket_entry *e = table_find(set, fingerprint);
-		__u64 tat, next;
-		int admitted;
+		__u32 took = table_try(set, fingerprint, l, now, c);
 
-		if (!e) {
-			__u32 claim = table_claim(set, fingerprint, now, evict_debt);
-
-			flags |= claim & (TAKE_PRESSURE | TAKE_CLAIMED);
-			if (claim == TAKE_PRESSURE)
-				return flags;
-			if (!(claim & TAKE_CLAIMED))
-				continue;
-			e = &set->way[claim >> TABLE_WAY_SHIFT & (WEIR_SET_WAYS - 1)];
-		}
-		tat = TABLE_LOAD(e->tat);
-		admitted = bucket_take(l, tat, now, tokens, &next);
-		if (next == tat)
-			return flags | admitted; /* denied, or a cost that rounds to nothing */
-		if (__sync_val_compare_and_swap(&e->tat, tat, next) != tat)
-			continue;
-		if (!admitted)
-			return flags;
-		__sync_fetch_and_add(&e->used, (__u32)tokens);
-		return flags | TAKE_ADMITTED;
+		flags |= took;
+		if (!(took & TAKE_RETRY))
+			return flags & ~TAKE_RETRY;
 	}
-	/* Others took tokens meanwhile, so the bucket was in use; denying errs by a delay, admitting
-	 * would err beyond the limit. */
-	return flags | TAKE_CONTENDED;
+	return table_give_up(flags, c);
 }
 
 /* Gives back what table_take took. A source whose entry is gone has nothing to be given back to. */
-static __always_inline void table_refund(struct bucket_set *set, __u32 fingerprint,
-					 const struct bucket_limit *l, __u64 tokens)
+static __always_inline void table_refund(struct bucket_set *set, __u32 fingerprint, __u64 cost,
+					 __u32 tokens)
 {
 	for (int i = 0; i < TABLE_TRIES; i++) {
 		struct bucket_entry *e = table_find(set, fingerprint);
@@ -195,9 +240,9 @@ static __always_inline void table_refund(struct bucket_set *set, __u32 fingerpri
 		if (!e)
 			return;
 		tat = TABLE_LOAD(e->tat);
-		if (__sync_val_compare_and_swap(&e->tat, tat, bucket_refund(l, tat, tokens)) != tat)
+		if (__sync_val_compare_and_swap(&e->tat, tat, bucket_refund(tat, cost)) != tat)
 			continue;
-		__sync_fetch_and_sub(&e->used, (__u32)tokens);
+		__sync_fetch_and_sub(&e->used, tokens);
 		return;
 	}
 }

@@ -13,10 +13,13 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
-#define WEIR_LAYOUT_VERSION 1 /* raised when a pinned structure changes its shape or its meaning */
+#define WEIR_LAYOUT_VERSION 2 /* raised when a pinned structure changes its shape or its meaning */
 
 #define WEIR_MAX_POLICIES 64
 #define WEIR_SET_WAYS 4
+#define WEIR_SLOTS 512        /* per CPU; a power of two, and 16 KiB: half of a first-level cache */
+#define WEIR_MAX_BANS 65536   /* of each address family */
+#define WEIR_NO_POLICY 255    /* where a policy's counter slot stands, of a verdict that no policy gave */
 #define WEIR_POLICY_NAME_LEN 64 /* with the closing NUL */
 
 /* What happened to a packet, as one policy sees it: an index into struct policy_counters. */
@@ -34,12 +37,29 @@ enum unparsed_reason {
 	UNPARSED_VLAN_DEPTH = 2,/* a third VLAN tag */
 	UNPARSED_BAD_HEADER = 3,/* the version field contradicts the EtherType; the stack drops it */
 	UNPARSED_NEIGHBOR_DISCOVERY = 4, /* IPv6's ARP, which no router forwards (RFC 4861) */
-	UNPARSED_COUNT = 5,
+	/* These have a source, and are charged; but policies that ask for a port can't tell. */
+	UNPARSED_LATER_FRAGMENT = 5, /* only a datagram's first fragment has the ports */
+	UNPARSED_EXTENSION_DEPTH = 6,/* more IPv6 extension headers than are walked */
+	UNPARSED_TRUNCATED_PORTS = 7,/* the frame ends before them */
+	UNPARSED_COUNT = 8,
 };
 
 enum policy_unit { UNIT_REQUESTS = 0, UNIT_BYTES = 1 };
 enum policy_mode { MODE_ENFORCE = 0, MODE_SHADOW = 1 };
 enum policy_on_pressure { ON_PRESSURE_PASS = 0, ON_PRESSURE_DROP = 1 };
+enum policy_scope { SCOPE_PER_IP = 0, SCOPE_PER_ENDPOINT = 1, SCOPE_GLOBAL = 2 };
+
+/* The lists that are asked before any policy: an index into struct interface_counters.listed. */
+enum list { LIST_NONE = 0, LIST_ALLOW = 1, LIST_DENY = 2, LIST_BAN = 3, LIST_COUNT = 4 };
+
+/* Why a packet was dropped, or would have been: what an event says. */
+enum cause {
+	CAUSE_LIMIT = 0,
+	CAUSE_STRANGER = 1, /* a first-seen source beyond new_sources */
+	CAUSE_DENY = 2,     /* the list */
+	CAUSE_BAN = 3,
+	CAUSE_FRAGMENT = 4, /* on_fragment: drop */
+};
 
 /* The constants of a token bucket; bucket.h says how they are used, pkg/bucket computes them. */
 struct bucket_limit {
@@ -50,6 +70,25 @@ struct bucket_limit {
 	__u32 _pad;
 };
 _Static_assert(sizeof(struct bucket_limit) == 32, "bucket_limit is shared with Go");
+
+/* A limit, and how the per-CPU slots may stand in for its bucket; slot.h says how. */
+struct rate {
+	struct bucket_limit limit;
+	__u64 id;     /* token_time and frac_bits in one word, so that a slot knows what it is worth */
+	__u32 lease;  /* tokens that a CPU may hold at most: burst / (16 * CPUs), so 0 for a small one */
+	__u32 coarse; /* the coarse clock's tick is short beside the burst */
+};
+_Static_assert(sizeof(struct rate) == 48, "rate is shared with Go");
+
+/* What one CPU remembers of one bucket. */
+struct slot {
+	__u64 hash;       /* of the bucket, all of it */
+	__u64 deny_until; /* ticks; before it no packet of deny_tokens or more passes; 0: nothing known */
+	__u64 rate_id;    /* struct rate.id; 0: never filled */
+	__u32 credit;     /* tokens that were taken from the bucket and are not spent yet */
+	__u32 deny_tokens;
+};
+_Static_assert(sizeof(struct slot) == 32, "slot is shared with Go");
 
 /*
  * One source's bucket. owner and used are one word to a compare-and-swap: claiming an entry means
@@ -77,15 +116,80 @@ _Static_assert(sizeof(struct hash_key) == 32, "hash_key is shared with Go");
 /* A policy as the packet path needs it; what only people read is in struct policy_label. */
 struct policy {
 	struct hash_key key; /* of this policy alone, derived from the table's secret */
-	struct bucket_limit limit;
+	struct rate rate;
+	struct rate new_sources; /* of first-seen sources; a burst of 0: no cap */
+	__u64 new_sources_hash;  /* their bucket, in the same table */
+	__u64 replaces;     /* the ranks of the policies that it overrides, as bits */
 	__u64 ipv6_mask[2]; /* of the source address in host order, high half first */
 	__u32 ipv4_mask;    /* the same for IPv4 */
 	__u8 slot;          /* index of its counters; survives a reload, unlike its rank */
 	__u8 unit;          /* enum policy_unit */
 	__u8 mode;          /* enum policy_mode; to the program its rank says the same */
 	__u8 on_pressure;   /* enum policy_on_pressure */
+	__u8 scope;         /* enum policy_scope */
+	__u8 pace;          /* delays what is over the limit instead of dropping it; on egress alone */
+	__u8 _pad[6];
 };
-_Static_assert(sizeof(struct policy) == 88, "policy is shared with Go");
+_Static_assert(sizeof(struct policy) == 176, "policy is shared with Go");
+
+/* What a source prefix is worth: the value of the source tries. */
+struct source_rule {
+	__u64 policies; /* whose match.sources it satisfies, its own and those of wider prefixes */
+	__u32 list;     /* enum list: none, allow or deny */
+	__u32 _pad;
+};
+_Static_assert(sizeof(struct source_rule) == 16, "source_rule is shared with Go");
+
+/* Keys of the tries. Addresses are in network order. */
+struct lpm_ipv4 {
+	__u32 prefix_length;
+	__u8 address[4];
+};
+struct lpm_ipv6 {
+	__u32 prefix_length;
+	__u8 address[16];
+};
+
+/* A timed ban. A trie finds the longest prefix only, so a ban inside a longer one has to know it. */
+struct ban {
+	__u64 until;     /* ns of the monotonic clock: the latest end of the bans that cover this prefix */
+	__u64 own_until; /* the end of this one; for user space */
+};
+_Static_assert(sizeof(struct ban) == 16, "ban is shared with Go");
+
+/* What user space sets while packets go by. */
+struct control_page {
+	__u64 events_until; /* ns of the monotonic clock: somebody listens until then */
+	__u32 bans[2];      /* entries in bans4 and bans6; at 0 they are not asked */
+};
+_Static_assert(sizeof(struct control_page) == 16, "control_page is shared with Go");
+
+/* One sample of the traffic; stats.h says how it is drawn. */
+struct event {
+	__u64 source[2]; /* as in struct packet */
+	__u64 time;      /* ns of the monotonic clock */
+	__u64 packets;   /* that it stands for: those since the last event of its kind on this CPU */
+	__u64 bytes;
+	__u32 interface; /* its index */
+	__u16 port;
+	__u8 version;    /* 4 or 6 */
+	__u8 protocol;
+	__u8 verdict;    /* enum verdict */
+	__u8 slot;       /* of the policy that denied, or that admitted last; WEIR_NO_POLICY */
+	__u8 cause;      /* enum cause, of a drop */
+	__u8 hook;       /* enum hook */
+	__u8 _pad[4];
+};
+_Static_assert(sizeof(struct event) == 56, "event is shared with Go");
+
+enum hook { HOOK_XDP = 0, HOOK_TC_INGRESS = 1, HOOK_TC_EGRESS = 2 };
+
+/* What a CPU's sampler has not told yet, of one kind of verdict. */
+struct sampler {
+	__u64 packets;
+	__u64 bytes;
+	__u64 tat; /* of the budget's bucket, in ticks */
+};
 
 /* A policy as its author wrote it, so that what is loaded can be told without the file. */
 struct policy_label {
@@ -103,17 +207,23 @@ _Static_assert(sizeof(struct policy_label) == 96, "policy_label is shared with G
 struct policy_counters {
 	__u64 packets[VERDICT_COUNT];
 	__u64 bytes[VERDICT_COUNT];
+	__u64 strangers; /* of the drops, shadow or not: first-seen sources beyond new_sources */
+	__u64 paced;     /* of the passes: those that were given a later departure */
 };
-_Static_assert(sizeof(struct policy_counters) == 48, "policy_counters is shared with Go");
+_Static_assert(sizeof(struct policy_counters) == 64, "policy_counters is shared with Go");
 
 /* Per interface and CPU. */
 struct interface_counters {
 	__u64 unparsed[UNPARSED_COUNT];
 	__u64 pressure;  /* a source without an entry found that all the ways of its set owe tokens */
 	__u64 contended; /* denied because other CPUs won every compare-and-swap */
-	__u64 _pad;
+	__u64 listed_packets[LIST_COUNT]; /* what a list decided, by enum list; the first is unused */
+	__u64 listed_bytes[LIST_COUNT];
+	__u64 events_lost; /* samples that found the ring buffer full */
+	struct sampler sampler[2]; /* of what passed, and of what did not */
+	__u64 _pad[7];
 };
-_Static_assert(sizeof(struct interface_counters) == 64, "interface_counters is shared with Go");
+_Static_assert(sizeof(struct interface_counters) == 256, "interface_counters is shared with Go");
 
 /* What all programs of one state directory have in common; drawn at the first load. */
 struct table_identity {

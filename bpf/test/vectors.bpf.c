@@ -38,6 +38,11 @@ struct {
 static __always_inline void replay(struct vector *v)
 {
 	struct packet packet = { .version = v->version, .source = { v->source[0], v->source[1] } };
+	struct table_charge c = {
+		.cost = bucket_cost(&v->limit, v->cost),
+		.tokens = v->cost,
+		.evict_debt = v->evict_debt,
+	};
 
 	switch (v->verb) {
 	case VECTOR_TAKE:
@@ -47,11 +52,11 @@ static __always_inline void replay(struct vector *v)
 		v->result = key_hash(&v->policy, &packet);
 		break;
 	case VECTOR_SET:
-		v->result = table_take(&v->set, v->fingerprint, &v->limit, v->now, v->cost,
-				       v->evict_debt);
+		v->result = v->cost > v->limit.burst ?
+				    0 : table_take(&v->set, v->fingerprint, &v->limit, v->now, &c);
 		break;
 	case VECTOR_REFUND:
-		table_refund(&v->set, v->fingerprint, &v->limit, v->cost);
+		table_refund(&v->set, v->fingerprint, c.cost, c.tokens);
 		break;
 	}
 }

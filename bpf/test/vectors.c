@@ -57,13 +57,17 @@ static void do_hash(struct replay *r, const __u64 *arg)
 
 static void do_set(struct replay *r, const __u64 *arg)
 {
-	print(r, table_take(&r->set, arg[0], &r->limit, arg[1], arg[2], arg[3] != 0));
+	struct table_charge c = {
+		.cost = bucket_cost(&r->limit, arg[2]), .tokens = arg[2], .evict_debt = arg[3] != 0,
+	};
+
+	print(r, arg[2] > r->limit.burst ? 0 : table_take(&r->set, arg[0], &r->limit, arg[1], &c));
 	print_set(r);
 }
 
 static void do_refund(struct replay *r, const __u64 *arg)
 {
-	table_refund(&r->set, arg[0], &r->limit, arg[1]);
+	table_refund(&r->set, arg[0], bucket_cost(&r->limit, arg[1]), arg[1]);
 	print_set(r);
 }
 

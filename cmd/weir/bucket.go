@@ -134,19 +134,20 @@ type bucketView struct {
 	Burst      uint64        `json:"burst"`
 	Found      bool          `json:"found"`
 	Tokens     uint64        `json:"tokens"`
+	Leased     uint64        `json:"leased"`  // held by CPUs, to be spent
 	Next       time.Duration `json:"next_ns"` // until the next token; 0 if there is one
 	Full       time.Duration `json:"full_ns"`
 	Used       uint32        `json:"used"`
 }
 
-func (b *openBucket) view() bucketView {
-	s := b.table.Bucket(b.policy, b.source, loader.Now())
+func (b *openBucket) view() (bucketView, error) {
+	s, err := b.table.Bucket(b.policy, loader.Key{Source: b.source}, loader.Now())
 	p := b.policy
 	return bucketView{
 		Policy: p.Name, Interfaces: b.interfaces, Key: b.source, Bucket: bucketPrefix(p.Policy, b.source),
 		Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit, Burst: p.Burst,
-		Found: s.Found, Tokens: s.Tokens, Next: s.Next, Full: s.Full, Used: s.Used,
-	}
+		Found: s.Found, Tokens: s.Tokens, Leased: s.Leased, Next: s.Next, Full: s.Full, Used: s.Used,
+	}, err
 }
 
 // bucketPrefix is the network whose sources share the bucket of one of them.
@@ -159,13 +160,16 @@ func bucketPrefix(p policy.Policy, source netip.Addr) netip.Prefix {
 }
 
 func getBucket(e *env, b *openBucket) error {
-	v := b.view()
+	v, err := b.view()
+	if err != nil {
+		return err
+	}
 	return e.show(v, func(p *page) {
 		g := fields("")
 		g.field("policy", "%s: %s, burst %s, on %s", v.Policy, b.policy.Rate(), burst(b.policy.Policy), strings.Join(v.Interfaces, ", "))
 		g.field("bucket", "%s", bucketText(v))
 		if v.Found {
-			g.field("tokens", "%s of %s", thousands(v.Tokens), burst(b.policy.Policy))
+			g.field("tokens", "%s of %s%s", thousands(v.Tokens), burst(b.policy.Policy), leased(v.Leased))
 			g.field("next token", "%s", after(v.Next, "there is one"))
 			g.field("full again", "%s", after(v.Full, "it is full"))
 			g.field("used", "%s since the source was given its entry", thousands(uint64(v.Used)))
@@ -184,6 +188,13 @@ func bucketText(v bucketView) string {
 	return fmt.Sprintf("%s (for %s)", v.Bucket, v.Key)
 }
 
+func leased(tokens uint64) string {
+	if tokens == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %s that CPUs have leased", thousands(tokens))
+}
+
 func after(d time.Duration, now string) string {
 	if d == 0 {
 		return now
@@ -198,9 +209,18 @@ type resetView struct {
 }
 
 func resetBucket(e *env, b *openBucket) error {
-	before := b.view()
-	b.table.ResetBucket(b.policy, b.source, loader.Now())
-	v := resetView{bucketView: b.view(), Before: before.Tokens}
+	before, err := b.view()
+	if err != nil {
+		return err
+	}
+	if _, err := b.table.ResetBucket(b.policy, loader.Key{Source: b.source}, loader.Now()); err != nil {
+		return err
+	}
+	after, err := b.view()
+	if err != nil {
+		return err
+	}
+	v := resetView{bucketView: after, Before: before.Tokens}
 	return e.show(v, func(p *page) {
 		if !before.Found {
 			p.printf("%s: the bucket of %s was full already: the source has no entry in the table\n", v.Policy, bucketText(v.bucketView))

@@ -119,7 +119,7 @@ func TestMaps(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"constants":       "24h0m0s  20d0h     20  requests  shadow",
-		"identity":        "layout  1 (this version of weir has 1)",
+		"identity":        "layout  2 (this version of weir has 2)",
 		"policy_stats":    "per-client",
 		"interface_stats": "all counters are 0",
 		"table":           "1 more owe less",

@@ -83,7 +83,11 @@ func (s *site) tokens() uint64 {
 		s.t.Fatal(err)
 	}
 	defer b.Close()
-	return b.Bucket(&a.Policies[0], s.B.IPv4, loader.Now()).Tokens
+	state, err := b.Bucket(&a.Policies[0], loader.Key{Source: s.B.IPv4}, loader.Now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return state.Tokens
 }
 
 // send sends packets from B to A, and waits until the policy has judged so many in all.

@@ -35,7 +35,7 @@ func TestVersion(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &v); err != nil || v.Kernel == "" || v.Go == "" || v.Layout == 0 {
 		t.Errorf("%v: %+v", err, r)
 	}
-	if r := weir(t, "version"); r.code != exitOK || !strings.Contains(r.out, "layout  1\n") {
+	if r := weir(t, "version"); r.code != exitOK || !strings.Contains(r.out, "layout  2\n") {
 		t.Errorf("%+v", r)
 	}
 }

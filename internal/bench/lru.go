@@ -25,7 +25,10 @@ const (
 )
 
 // lruCounters is struct policy_counters of types.h; its size is checked, as no generator keeps it.
-type lruCounters struct{ Packets, Bytes [3]uint64 }
+type lruCounters struct {
+	Packets, Bytes   [3]uint64
+	Strangers, Paced uint64 // weir's alone
+}
 
 // lru is the conventional program.
 type lru struct{ collection *ebpf.Collection }

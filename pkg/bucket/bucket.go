@@ -23,22 +23,40 @@ func (l *Limit) Cost(tokens uint64) Ticks {
 	return Ticks(tokens * l.TokenTime >> l.FracBits)
 }
 
-// Take decides whether tokens may pass at now, and returns the TAT that the bucket has afterwards:
-// unchanged on a denial, unless it owes more than a full burst. That can only come from a policy
-// that was tightened since; as a bucket cannot be emptier than empty, the debt is cut to the depth.
-func (l *Limit) Take(tat, now Ticks, tokens uint64) (next Ticks, admitted bool) {
+// Charge decides whether what costs so many ticks may pass at now, and returns the TAT that the bucket
+// has afterwards: unchanged on a denial, unless it owes more than a full burst. That can only come from
+// a policy that was tightened since; as a bucket cannot be emptier than empty, the debt is cut to the
+// depth.
+func (l *Limit) Charge(tat, now, cost Ticks) (next Ticks, admitted bool) {
 	debt := Debt(tat, now)
-	if tokens > l.Burst {
-		return tat, false
-	}
 	if debt > l.Depth+skewMax {
 		return now + l.Depth, false
 	}
-	cost := l.Cost(tokens)
 	if debt+cost > l.Depth {
 		return tat, false
 	}
 	return now + debt + cost, true
+}
+
+// Take is Charge by tokens; more of them than a full bucket holds are never admitted.
+func (l *Limit) Take(tat, now Ticks, tokens uint64) (next Ticks, admitted bool) {
+	if tokens > l.Burst {
+		return tat, false
+	}
+	return l.Charge(tat, now, l.Cost(tokens))
+}
+
+// Pace admits what is over the limit too, if it need not wait longer than ahead, and says how long
+// that is. The TAT then runs ahead of what the depth allows by as much as is delayed.
+func (l *Limit) Pace(tat, now, cost, ahead Ticks) (next, wait Ticks, admitted bool) {
+	debt := Debt(tat, now)
+	if debt+cost > l.Depth {
+		wait = debt + cost - l.Depth
+	}
+	if wait > ahead {
+		return tat, wait, false
+	}
+	return now + debt + cost, wait, true
 }
 
 // Refund is the TAT of a bucket that gets back what Take took.
@@ -50,8 +68,11 @@ func (l *Limit) Wait(tat, now Ticks, tokens uint64) Ticks {
 	if tokens > l.Burst {
 		return Never
 	}
-	debt := min(Debt(tat, now), l.Depth)
-	if need := debt + l.Cost(tokens); need > l.Depth {
+	return l.wait(tat, now, l.Cost(tokens))
+}
+
+func (l *Limit) wait(tat, now, cost Ticks) Ticks {
+	if need := min(Debt(tat, now), l.Depth) + cost; need > l.Depth {
 		return need - l.Depth
 	}
 	return 0

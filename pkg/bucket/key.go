@@ -34,6 +34,14 @@ func DeriveKey(secret Secret, scope, policy string) HashKey {
 	}
 }
 
+// HashEndpoint names the bucket of a protocol and port.
+func (k *HashKey) HashEndpoint(protocol uint8, port uint16) uint64 {
+	return k.mix(k.Offset[0] ^ (uint64(protocol)<<16 | uint64(port)))
+}
+
+// HashGlobal names the one bucket of a policy that has no more.
+func (k *HashKey) HashGlobal() uint64 { return k.mix(k.Offset[0]) }
+
 func (k *HashKey) mix(word uint64) uint64 {
 	word *= k.Multiplier[0]
 	word ^= word >> 32

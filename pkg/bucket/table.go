@@ -143,58 +143,6 @@ func claim(set *[SetWays]entry, fingerprint uint32, now Ticks, evictDebt bool) (
 	return victim, flags | Claimed
 }
 
-// Take takes tokens from the bucket that hash names, giving it an entry first if need be. evictDebt
-// says what a newcomer does when all ways of its set owe tokens: take the place of the smallest
-// debt, or be denied.
-func (t *Table) Take(hash uint64, l *Limit, now Ticks, tokens uint64, evictDebt bool) Taken {
-	set, fingerprint := t.set(hash), Fingerprint(hash)
-	var flags Taken
-	for range maxTries {
-		e := find(set, fingerprint)
-		if e == nil {
-			var got Taken
-			if e, got = claim(set, fingerprint, now, evictDebt); e == nil {
-				if flags |= got; got == Pressure {
-					return flags
-				}
-				continue
-			}
-			flags |= got
-		}
-		tat := Ticks(e.tat.Load())
-		next, admitted := l.Take(tat, now, tokens)
-		switch {
-		case next == tat && admitted:
-			return flags | Admitted
-		case next == tat:
-			return flags
-		case !e.tat.CompareAndSwap(uint64(tat), uint64(next)):
-			continue
-		case !admitted:
-			return flags
-		}
-		e.addUsed(uint32(tokens))
-		return flags | Admitted
-	}
-	return flags | Contended
-}
-
-// Refund gives back what Take took, if the source still has its entry.
-func (t *Table) Refund(hash uint64, l *Limit, tokens uint64) {
-	set, fingerprint := t.set(hash), Fingerprint(hash)
-	for range maxTries {
-		e := find(set, fingerprint)
-		if e == nil {
-			return
-		}
-		tat := e.tat.Load()
-		if e.tat.CompareAndSwap(tat, uint64(l.Refund(Ticks(tat), tokens))) {
-			e.addUsed(-uint32(tokens))
-			return
-		}
-	}
-}
-
 // Entry is a copy of one entry of a table.
 type Entry struct {
 	Set         int

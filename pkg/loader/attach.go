@@ -3,6 +3,7 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -12,20 +13,23 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// HookXDP is the one hook of this version.
-const HookXDP = "xdp"
-
 // AttachOptions says what to attach. All fields but Objects are required.
 type AttachOptions struct {
 	Interface string
 	Mode      Mode
+	// Hook is where on the interface; the zero value is [HookXDP].
+	Hook Hook
 	// Policies are enforced in this order: see policy.KernelPolicies. None is allowed: every packet passes.
 	Policies []policy.Policy
+	// Allow and Deny are source prefixes that are judged before any policy; who is in both is allowed.
+	Allow, Deny []netip.Prefix
 	// TableEntries is a power of two, 4 or more. It must be that of the pinned table, if there is one.
 	TableEntries int
 	// Objects replaces the built-in program, for tests of an upgrade. nil: the built-in one.
 	Objects *ebpf.CollectionSpec
 }
+
+func (o *AttachOptions) ruleset() ruleset { return ruleset{o.Policies, o.Allow, o.Deny} }
 
 // Attach makes the interface enforce the policies: anew, or by updating what is attached there, with
 // every bucket's state and the counters of the policies that stay. It is all or nothing: on an error
@@ -124,7 +128,7 @@ func (d *StateDir) place(id attachmentID, iface netlink.Link, mode Mode, b *buil
 }
 
 // loadedPins are what a load makes anew, the counters only if another version made the old ones.
-var loadedPins = []string{"program", "constants", "policy_stats", "interface_stats"}
+var loadedPins = []string{"program", "constants", "policy_stats", "interface_stats", "sources4", "sources6", "ports"}
 
 // publish moves pins from where they were made to where readers look for them. Each takes the place of
 // an old one in one step, so that a reader without the lock always finds something.

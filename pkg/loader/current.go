@@ -45,7 +45,7 @@ func (d *StateDir) find(iface netlink.Link) (attachmentID, error) {
 	if err != nil {
 		return attachmentID{}, err
 	}
-	named := attachmentID{HookXDP, iface.Attrs().Name, namespace}
+	named := attachmentID{string(HookXDP), iface.Attrs().Name, namespace}
 	for _, id := range ids {
 		if id.namespace != namespace {
 			continue
@@ -145,7 +145,8 @@ func (d *StateDir) openCurrentMaps(id attachmentID, c *current) error {
 	if err != nil {
 		return err
 	}
-	for name, pin := range ownMaps {
+	for _, name := range append([]string{".rodata"}, countingMaps...) {
+		pin := ownMaps[name]
 		m, err := ebpf.LoadPinnedMap(d.pin(id.String(), pin), nil)
 		if err != nil {
 			return fmt.Errorf("open the pinned %s of %s: %w (run: weir detach %s)", pin, id.iface, err, id.iface)

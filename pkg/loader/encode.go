@@ -3,7 +3,12 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -17,10 +22,36 @@ var ErrPolicy = errors.New("policy can't be loaded")
 
 // The values of the enums in types.h.
 const (
-	unitBytes      = 1
-	modeShadow     = 1
-	onPressureDrop = 1
+	unitBytes        = 1
+	modeShadow       = 1
+	onPressureDrop   = 1
+	scopePerEndpoint = 1
+	scopeGlobal      = 2
 )
+
+// ruleset is what one program enforces.
+type ruleset struct {
+	policies    []policy.Policy // in the order of evaluation
+	allow, deny []netip.Prefix
+}
+
+// machine is what a program has to know of the machine.
+type machine struct {
+	cpus int
+	tick time.Duration // of the coarse clock
+}
+
+func thisMachine() (machine, error) {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return machine{}, fmt.Errorf("count the CPUs: %w", err)
+	}
+	var tick unix.Timespec
+	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick); err != nil {
+		return machine{}, fmt.Errorf("read the coarse clock's resolution: %w", err)
+	}
+	return machine{cpus: cpus, tick: time.Duration(tick.Nano())}, nil
+}
 
 // constants are the load-time constants that make a program out of the object.
 type constants struct {
@@ -32,7 +63,7 @@ type constants struct {
 
 // encode turns policies, in the order in which they are to be evaluated, into constants. slots has
 // the counter slot of each by name.
-func encode(policies []policy.Policy, secret bucket.Secret, slots map[string]uint8) (*constants, error) {
+func (m machine) encode(h Hook, policies []policy.Policy, secret bucket.Secret, slots map[string]uint8) (*constants, error) {
 	if len(policies) > MaxPolicies {
 		return nil, fmt.Errorf("%w: %d policies, want %d at most", ErrPolicy, len(policies), MaxPolicies)
 	}
@@ -44,28 +75,87 @@ func encode(policies []policy.Policy, secret bucket.Secret, slots map[string]uin
 			}
 			c.enforce++
 		}
-		limit, err := bucket.NewLimit(p.Limit, p.Window, p.Burst)
+		if p.Layer != policy.LayerKernel || len(p.Name) >= len(c.labels[i].Name) {
+			return nil, fmt.Errorf("%w: %s: want layer kernel, and a name of 63 bytes at most", ErrPolicy, p.Name)
+		}
+		encoded, err := m.encodePolicy(h, &p, secret)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrPolicy, p.Name, err)
 		}
-		if p.Layer != policy.LayerKernel || p.Scope != policy.ScopePerIP || len(p.Name) >= len(c.labels[i].Name) {
-			return nil, fmt.Errorf("%w: %s: want layer kernel, scope per_ip and a name of 63 bytes at most", ErrPolicy, p.Name)
-		}
-		key := bucket.DeriveKey(secret, string(p.Scope), p.Name)
-		mask := bucket.NewMask(p.IPv4Prefix, p.IPv6Prefix)
-		c.policies[i] = xdpPolicy{
-			Key:        xdpHashKey{Offset: key.Offset, Multiplier: key.Multiplier},
-			Limit:      xdpBucketLimit{TokenTime: limit.TokenTime, Depth: uint64(limit.Depth), Burst: limit.Burst, FracBits: limit.FracBits},
-			Ipv6Mask:   mask.IPv6,
-			Ipv4Mask:   mask.IPv4,
-			Slot:       slots[p.Name],
-			Unit:       flag(p.Unit == policy.UnitBytes, unitBytes),
-			Mode:       flag(p.Mode == policy.ModeShadow, modeShadow),
-			OnPressure: flag(p.OnPressure == policy.PressureDrop, onPressureDrop),
-		}
+		encoded.Slot = slots[p.Name]
+		encoded.Replaces = replaced(policies, i)
+		c.policies[i] = *encoded
 		c.labels[i] = encodeLabel(p)
 	}
 	return c, nil
+}
+
+func (m machine) encodePolicy(h Hook, p *policy.Policy, secret bucket.Secret) (*xdpPolicy, error) {
+	rate, err := m.rate(p.Limit, p.Window, p.Burst)
+	if err != nil {
+		return nil, err
+	}
+	scope, ok := map[policy.Scope]uint8{policy.ScopePerIP: 0, policy.ScopePerEndpoint: scopePerEndpoint, policy.ScopeGlobal: scopeGlobal}[p.Scope]
+	if !ok {
+		return nil, fmt.Errorf("the kernel can't see scope %s", p.Scope)
+	}
+	key := deriveKey(secret, h, p.Scope, p.Name)
+	mask := bucket.NewMask(p.IPv4Prefix, p.IPv6Prefix)
+	encoded := &xdpPolicy{
+		Key:        xdpHashKey{Offset: key.Offset, Multiplier: key.Multiplier},
+		Rate:       encodeRate(rate),
+		Ipv6Mask:   mask.IPv6,
+		Ipv4Mask:   mask.IPv4,
+		Unit:       flag(p.Unit == policy.UnitBytes, unitBytes),
+		Mode:       flag(p.Mode == policy.ModeShadow, modeShadow),
+		OnPressure: flag(p.OnPressure == policy.PressureDrop, onPressureDrop),
+		Scope:      scope,
+	}
+	if n := p.NewSources; n != nil {
+		rate, err := m.rate(n.Limit, n.Window, n.Limit)
+		if err != nil {
+			return nil, fmt.Errorf("new_sources: %w", err)
+		}
+		key := deriveKey(secret, h, "new_sources", p.Name)
+		encoded.NewSources, encoded.NewSourcesHash = encodeRate(rate), key.HashGlobal()
+	}
+	return encoded, nil
+}
+
+func (m machine) rate(limit uint64, window time.Duration, burst uint64) (bucket.Rate, error) {
+	l, err := bucket.NewLimit(limit, window, burst)
+	if err != nil {
+		return bucket.Rate{}, err
+	}
+	return bucket.NewRate(l, m.cpus, m.tick), nil
+}
+
+// deriveKey gives what comes in and what goes out buckets of their own.
+func deriveKey(secret bucket.Secret, h Hook, scope policy.Scope, name string) bucket.HashKey {
+	if h == HookTCEgress {
+		scope += " egress"
+	}
+	return bucket.DeriveKey(secret, string(scope), name)
+}
+
+func encodeRate(r bucket.Rate) xdpRate {
+	return xdpRate{
+		Limit: xdpBucketLimit{TokenTime: r.Limit.TokenTime, Depth: uint64(r.Limit.Depth), Burst: r.Limit.Burst, FracBits: r.Limit.FracBits},
+		Lease: r.Lease, Id: r.ID, Coarse: r.Coarse,
+	}
+}
+
+// replaced has the ranks that the policy of one rank overrides. What is in shadow must not change what
+// is enforced.
+func replaced(policies []policy.Policy, rank int) (mask uint64) {
+	p := &policies[rank]
+	for i := range policies {
+		other := &policies[i]
+		if slices.Contains(p.Replaces, other.Name) && (p.Mode != policy.ModeShadow || other.Mode == policy.ModeShadow) {
+			mask |= 1 << i
+		}
+	}
+	return mask
 }
 
 func flag(is bool, value uint8) uint8 {
@@ -89,10 +179,10 @@ func encodeLabel(p policy.Policy) xdpPolicyLabel {
 // LoadedPolicy is a policy as a program in the kernel has it.
 type LoadedPolicy struct {
 	policy.Policy
-	Slot  uint8          // the index of its counters
-	limit bucket.Limit   // what the kernel computes with
-	key   bucket.HashKey // secret: never print it
-	mask  bucket.Mask
+	Slot uint8          // the index of its counters
+	rate bucket.Rate    // what the kernel computes with
+	key  bucket.HashKey // secret: never print it
+	mask bucket.Mask
 }
 
 // decode is the inverse of encode.
@@ -107,16 +197,22 @@ func decode(p *xdpPolicy, l *xdpPolicyLabel) LoadedPolicy {
 	out := LoadedPolicy{
 		Policy: policy.Policy{
 			Name: string(name), Scope: policy.ScopePerIP, Layer: policy.LayerKernel,
-			Limit: l.Limit, Window: time.Duration(l.WindowNs), Burst: p.Limit.Burst,
+			Limit: l.Limit, Window: time.Duration(l.WindowNs), Burst: p.Rate.Limit.Burst,
 			Unit: policy.UnitRequests, Mode: policy.ModeEnforce, OnPressure: policy.PressurePass,
 			Algorithm: policy.AlgorithmTokenBucket, Consistency: policy.ConsistencyLocal,
 			OnStoreFailure: policy.StoreFailureLocal, Priority: int(l.Priority),
 			IPv4Prefix: l.Ipv4Prefix, IPv6Prefix: l.Ipv6Prefix,
 		},
-		Slot:  p.Slot,
-		limit: bucket.Limit{TokenTime: p.Limit.TokenTime, Depth: bucket.Ticks(p.Limit.Depth), Burst: p.Limit.Burst, FracBits: p.Limit.FracBits},
-		key:   bucket.HashKey{Offset: p.Key.Offset, Multiplier: p.Key.Multiplier},
-		mask:  bucket.Mask{IPv4: p.Ipv4Mask, IPv6: p.Ipv6Mask},
+		Slot: p.Slot,
+		rate: decodeRate(p.Rate),
+		key:  bucket.HashKey{Offset: p.Key.Offset, Multiplier: p.Key.Multiplier},
+		mask: bucket.Mask{IPv4: p.Ipv4Mask, IPv6: p.Ipv6Mask},
+	}
+	switch p.Scope {
+	case scopePerEndpoint:
+		out.Scope = policy.ScopePerEndpoint
+	case scopeGlobal:
+		out.Scope = policy.ScopeGlobal
 	}
 	if p.Unit == unitBytes {
 		out.Unit = policy.UnitBytes
@@ -128,6 +224,13 @@ func decode(p *xdpPolicy, l *xdpPolicyLabel) LoadedPolicy {
 		out.OnPressure = policy.PressureDrop
 	}
 	return out
+}
+
+func decodeRate(r xdpRate) bucket.Rate {
+	return bucket.Rate{
+		Limit: bucket.Limit{TokenTime: r.Limit.TokenTime, Depth: bucket.Ticks(r.Limit.Depth), Burst: r.Limit.Burst, FracBits: r.Limit.FracBits},
+		Lease: r.Lease, ID: r.Id, Coarse: r.Coarse,
+	}
 }
 
 // assignSlots gives every policy a counter slot: the one that it had, else one that no policy of the

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -14,6 +15,8 @@ import (
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
+
+var twoCPUs = machine{cpus: 2, tick: 4 * time.Millisecond}
 
 func kernelPolicy(name string, limit, burst uint64) policy.Policy {
 	return policy.Policy{
@@ -30,6 +33,7 @@ func TestLayoutIsThatOfTheTwin(t *testing.T) {
 	}{
 		{"bucket_limit", xdpBucketLimit{}, bucket.Limit{}},
 		{"hash_key", xdpHashKey{}, bucket.HashKey{}},
+		{"rate", xdpRate{}, bucket.Rate{}},
 	} {
 		k, w := reflect.TypeOf(tt.kernel), reflect.TypeOf(tt.twin)
 		if k.Size() != w.Size() {
@@ -40,7 +44,7 @@ func TestLayoutIsThatOfTheTwin(t *testing.T) {
 			if f.Name == "_" {
 				continue
 			}
-			in, ok := k.FieldByName(f.Name)
+			in, ok := k.FieldByNameFunc(func(name string) bool { return strings.EqualFold(name, f.Name) })
 			if !ok || in.Offset != f.Offset || in.Type.Size() != f.Type.Size() {
 				t.Errorf("%s.%s: the kernel has it at %d (%v), the twin at %d", tt.name, f.Name, in.Offset, ok, f.Offset)
 			}
@@ -79,7 +83,7 @@ func TestEncodeDecode(t *testing.T) {
 		p.IPv4Prefix = rapid.Uint8Range(1, 32).Draw(t, "v4")
 		p.IPv6Prefix = rapid.Uint8Range(1, 128).Draw(t, "v6")
 		p.Priority = rapid.Int().Draw(t, "priority")
-		c, err := encode([]policy.Policy{p}, bucket.Secret{1, 2}, map[string]uint8{p.Name: 9})
+		c, err := twoCPUs.encode(HookXDP, []policy.Policy{p}, bucket.Secret{1, 2}, map[string]uint8{p.Name: 9})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +110,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"no limit":        {kernelPolicy("zero", 0, 1)},
 		"a name too long": {kernelPolicy("a234567890123456789012345678901234567890123456789012345678901234", 1, 1)},
 	} {
-		if _, err := encode(policies, bucket.Secret{}, nil); err == nil {
+		if _, err := twoCPUs.encode(HookXDP, policies, bucket.Secret{}, nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -150,7 +154,7 @@ func TestAssignSlots(t *testing.T) {
 
 func TestAttachmentID(t *testing.T) {
 	for _, iface := range []string{"eth0", "eth0.100", "a@b", "50%", "%2e", "x:y"} {
-		id := attachmentID{HookXDP, iface, 4026531840}
+		id := attachmentID{string(HookXDP), iface, 4026531840}
 		got, ok := parseAttachmentID(id.String())
 		if !ok || got != id {
 			t.Errorf("%q came back from %q as %+v, %v", iface, id, got, ok)

@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"github.com/weir-limiter/weir/pkg/bucket"
 )
 
 // build loads the program, unattached, and pins it in the directory for that.
@@ -26,16 +28,15 @@ func (d *StateDir) build(o AttachOptions, current *current, undo *undoStack) (*b
 	if err != nil {
 		return nil, err
 	}
-	defer common.table.Close()
+	defer common.close()
 	if common.made {
 		undo.push(d.removeShared)
 	}
-	slots, fresh := assignSlots(o.Policies, current.policies)
-	c, err := encode(o.Policies, common.secret, slots)
+	p, fresh, err := newPlan(o.Hook, o.ruleset(), common.secret, current.policies)
 	if err != nil {
 		return nil, err
 	}
-	b, err := load(spec, c, common.table, current)
+	b, err := load(spec, p, common, current)
 	if err != nil {
 		return nil, err
 	}
@@ -72,29 +73,53 @@ var ownMaps = map[string]string{
 	".rodata":            "constants",
 	xdpMapPolicyStats:    "policy_stats",
 	xdpMapInterfaceStats: "interface_stats",
+	xdpMapSources4:       "sources4",
+	xdpMapSources6:       "sources6",
+	xdpMapPorts:          "ports",
 }
 
-func load(spec *ebpf.CollectionSpec, c *constants, table *ebpf.Map, current *current) (*built, error) {
-	delete(spec.Maps, xdpMapIdentity) // for the loader alone
-	sets := table.MaxEntries()
-	spec.Maps[xdpMapTable].MaxEntries = sets
+// countingMaps are those of ownMaps that the next program takes over; it makes the others anew.
+var countingMaps = []string{xdpMapPolicyStats, xdpMapInterfaceStats}
+
+// plan is all that makes a program of its own out of the object.
+type plan struct {
+	hook      Hook
+	constants *constants
+	classes   *classes
+}
+
+// newPlan compiles a ruleset. Policies that are running keep their counters' slots; fresh are the slots of
+// those that are not.
+func newPlan(h Hook, r ruleset, secret bucket.Secret, running []LoadedPolicy) (_ *plan, fresh []uint8, err error) {
+	m, err := thisMachine()
+	if err != nil {
+		return nil, nil, err
+	}
+	slots, fresh := assignSlots(r.policies, running)
+	p := &plan{hook: h}
+	if p.constants, err = m.encode(h, r.policies, secret, slots); err != nil {
+		return nil, nil, err
+	}
+	p.classes, err = classify(r)
+	return p, fresh, err
+}
+
+func load(spec *ebpf.CollectionSpec, p *plan, common *shared, current *current) (*built, error) {
 	multiBuffer, err := multiBuffer(spec)
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range map[string]any{
-		xdpVarPolicies:     c.policies,
-		xdpVarPolicyLabels: c.labels,
-		xdpVarEnforceCount: c.enforce,
-		xdpVarPolicyCount:  c.count,
-		xdpVarTableMask:    sets - 1,
-		xdpVarMultiBuffer:  multiBuffer,
-	} {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return nil, fmt.Errorf("set constant %s: %w", name, err)
+	if err := p.setConstants(spec, common.table().MaxEntries(), multiBuffer); err != nil {
+		return nil, err
+	}
+	p.sizeMaps(spec, common.table().MaxEntries())
+	delete(spec.Maps, xdpMapIdentity) // for the loader alone
+	replacements := map[string]*ebpf.Map{}
+	for name, m := range common.maps {
+		if name != xdpMapIdentity {
+			replacements[name] = m
 		}
 	}
-	replacements := map[string]*ebpf.Map{xdpMapTable: table}
 	for name, m := range current.stats {
 		replacements[name] = m
 	}
@@ -103,11 +128,101 @@ func load(spec *ebpf.CollectionSpec, c *constants, table *ebpf.Map, current *cur
 		return nil, fmt.Errorf("load the XDP program: %w", explain(err))
 	}
 	defer coll.Close()
+	if err := p.fillMaps(coll.Maps); err != nil {
+		return nil, err
+	}
 	b := &built{program: coll.DetachProgram(xdpProgWeirXdp), maps: map[string]*ebpf.Map{}}
 	for name := range ownMaps {
 		b.maps[name] = coll.DetachMap(name)
 	}
 	return b, nil
+}
+
+func (p *plan) setConstants(spec *ebpf.CollectionSpec, sets, multiBuffer uint32) error {
+	c := p.classes
+	for name, value := range map[string]any{
+		xdpVarHook:               p.hook.number(),
+		xdpVarPolicies:           p.constants.policies,
+		xdpVarPolicyLabels:       p.constants.labels,
+		xdpVarEnforceCount:       p.constants.enforce,
+		xdpVarPolicyCount:        p.constants.count,
+		xdpVarTableMask:          sets - 1,
+		xdpVarMultiBuffer:        multiBuffer,
+		xdpVarMatchSources4:      truth(c.uses(true)),
+		xdpVarMatchSources6:      truth(c.uses(false)),
+		xdpVarMatchProtocol:      truth(!c.anyProtocol),
+		xdpVarMatchPorts:         truth(c.ports != nil),
+		xdpVarMatchEndpoint:      truth(c.endpoint != 0 || !c.anyProtocol),
+		xdpVarMatchReplaces:      truth(c.replaces),
+		xdpVarSourcelessPolicies: c.sourceless,
+		xdpVarProtocolPolicies:   c.protocols,
+		xdpVarPortlessPolicies:   c.portless,
+		xdpVarEndpointPolicies:   c.endpoint,
+		xdpVarHiddenDrop:         c.hiddenDrop,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set constant %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func truth(is bool) uint32 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// sizeMaps makes what is not asked for as small as it can be.
+func (p *plan) sizeMaps(spec *ebpf.CollectionSpec, sets uint32) {
+	spec.Maps[xdpMapTable].MaxEntries = sets
+	n4 := 0
+	for prefix := range p.classes.sources {
+		if prefix.Addr().Is4() {
+			n4++
+		}
+	}
+	spec.Maps[xdpMapSources4].MaxEntries = uint32(max(n4, 1))
+	spec.Maps[xdpMapSources6].MaxEntries = uint32(max(len(p.classes.sources)-n4, 1))
+	spec.Maps[xdpMapPorts].MaxEntries = uint32(max(len(p.classes.ports), 1))
+}
+
+// fillMaps writes what match.h looks up. No packet sees the maps yet.
+func (p *plan) fillMaps(maps map[string]*ebpf.Map) error {
+	var (
+		keys4          []xdpLpmIpv4
+		keys6          []xdpLpmIpv6
+		rules4, rules6 []xdpSourceRule
+	)
+	for prefix, rule := range p.classes.sources {
+		if prefix.Addr().Is4() {
+			keys4, rules4 = append(keys4, xdpLpmIpv4{PrefixLength: uint32(prefix.Bits()), Address: prefix.Addr().As4()}), append(rules4, rule)
+		} else {
+			keys6, rules6 = append(keys6, xdpLpmIpv6{PrefixLength: uint32(prefix.Bits()), Address: prefix.Addr().As16()}), append(rules6, rule)
+		}
+	}
+	if err := fill(maps[xdpMapSources4], keys4, rules4); err != nil {
+		return err
+	}
+	if err := fill(maps[xdpMapSources6], keys6, rules6); err != nil {
+		return err
+	}
+	ports := make([]uint32, len(p.classes.ports))
+	for i := range ports {
+		ports[i] = uint32(i)
+	}
+	return fill(maps[xdpMapPorts], ports, p.classes.ports)
+}
+
+func fill[K, V any](m *ebpf.Map, keys []K, values []V) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
+		return fmt.Errorf("fill a map of %d entries: %w", len(keys), explain(err))
+	}
+	return nil
 }
 
 // multiBuffer tells whether the kernel hands packets in several buffers to XDP programs, and if not

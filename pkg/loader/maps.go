@@ -180,7 +180,7 @@ func (d *StateDir) readConstants(id attachmentID) (Constants, error) {
 	for _, p := range policies {
 		c.Policies = append(c.Policies, PolicyConstants{
 			Name: p.Name, Slot: p.Slot,
-			TokenTime: p.limit.TokenTime, FracBits: p.limit.FracBits, Depth: p.limit.Depth, Burst: p.limit.Burst,
+			TokenTime: p.rate.Limit.TokenTime, FracBits: p.rate.Limit.FracBits, Depth: p.rate.Limit.Depth, Burst: p.rate.Limit.Burst,
 			IPv4Mask: fmt.Sprintf("%08x", p.mask.IPv4),
 			IPv6Mask: fmt.Sprintf("%016x%016x", p.mask.IPv6[0], p.mask.IPv6[1]),
 			Unit:     p.Unit, Mode: p.Mode, OnPressure: p.OnPressure,

@@ -6,49 +6,83 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 )
 
 // layoutVersion is WEIR_LAYOUT_VERSION of types.h.
-const layoutVersion = 1
+const layoutVersion = 2
 
 // ErrIncompatible says that what is pinned was made by another version, or with another table size.
 var ErrIncompatible = errors.New("pinned state does not fit")
 
+// sharedPins are the maps that all programs of a state directory have in common, by their names in the
+// object, in the order in which they are made: nobody adopts a directory without a table, so it comes last.
+var sharedPins = []struct{ object, pin string }{
+	{xdpMapIdentity, "identity"},
+	{xdpMapSlots, "slots"},
+	{xdpMapBans4, "bans4"},
+	{xdpMapBans6, "bans6"},
+	{xdpMapEvents, "events"},
+	{controlSection, "control"},
+	{xdpMapTable, tablePin},
+}
+
+const (
+	tablePin = "table"
+	// controlSection is the section of the variable control, which makes a map of its own.
+	controlSection = ".data.control"
+)
+
 // shared is what all programs of a state directory have in common.
 type shared struct {
-	table  *ebpf.Map
+	maps   map[string]*ebpf.Map // by their names in the object
 	secret bucket.Secret
 	made   bool // by this call, and so to be removed should it fail
 }
 
-// openShared opens the table and its secret, or makes them.
-func (d *StateDir) openShared(spec *ebpf.CollectionSpec, entries int) (*shared, error) {
-	sets := uint32(entries / bucket.SetWays)
-	table, err := ebpf.LoadPinnedMap(d.pin("table"), nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return d.makeShared(spec, sets)
+func (s *shared) close() {
+	for _, m := range s.maps {
+		m.Close()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open the pinned table: %w", err)
+}
+
+func (s *shared) table() *ebpf.Map { return s.maps[xdpMapTable] }
+
+// openShared opens the table and what goes with it, or makes them.
+func (d *StateDir) openShared(spec *ebpf.CollectionSpec, entries int) (_ *shared, err error) {
+	if !exists(d.pin(tablePin)) {
+		return d.makeShared(spec, entries)
 	}
 	id, err := d.readIdentity()
 	if err == nil && id.LayoutVersion != layoutVersion {
 		err = fmt.Errorf("%w: it has layout %d, this version of weir has %d (run: weir detach --all; buckets start full then)",
 			ErrIncompatible, id.LayoutVersion, layoutVersion)
 	}
-	if err == nil && table.MaxEntries() != sets {
-		err = fmt.Errorf("%w: the table has %d entries, %d are asked for (run: weir detach --all, as a table can't change its size)",
-			ErrIncompatible, table.MaxEntries()*bucket.SetWays, entries)
-	}
 	if err != nil {
-		table.Close()
 		return nil, err
 	}
-	return &shared{table: table, secret: id.Secret}, nil
+	s := &shared{maps: map[string]*ebpf.Map{}, secret: id.Secret}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	for _, m := range sharedPins {
+		if s.maps[m.object], err = ebpf.LoadPinnedMap(d.pin(m.pin), nil); err != nil {
+			delete(s.maps, m.object)
+			return nil, fmt.Errorf("open the pinned %s: %w (run: weir detach --all)", m.pin, explain(err))
+		}
+	}
+	if sets := s.table().MaxEntries(); sets != uint32(entries/bucket.SetWays) {
+		return nil, fmt.Errorf("%w: the table has %d entries, %d are asked for (run: weir detach --all, as a table can't change its size)",
+			ErrIncompatible, sets*bucket.SetWays, entries)
+	}
+	return s, nil
 }
 
 func (d *StateDir) readIdentity() (id xdpTableIdentity, err error) {
@@ -63,54 +97,69 @@ func (d *StateDir) readIdentity() (id xdpTableIdentity, err error) {
 	return id, m.Lookup(uint32(0), &id)
 }
 
-func (d *StateDir) makeShared(spec *ebpf.CollectionSpec, sets uint32) (_ *shared, err error) {
+// makeShared makes the table and what goes with it, and pins them.
+func (d *StateDir) makeShared(spec *ebpf.CollectionSpec, entries int) (_ *shared, err error) {
 	var undo undoStack
 	defer func() { undo.runIf(err) }()
 
-	id := xdpTableIdentity{LayoutVersion: layoutVersion}
 	var random [16]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return nil, fmt.Errorf("draw the secret: %w", err)
 	}
-	id.Secret = [2]uint64{binary.NativeEndian.Uint64(random[:8]), binary.NativeEndian.Uint64(random[8:])}
-
-	identity, err := ebpf.NewMap(spec.Maps[xdpMapIdentity])
+	secret := bucket.Secret{binary.NativeEndian.Uint64(random[:8]), binary.NativeEndian.Uint64(random[8:])}
+	s, err := newShared(spec, entries, secret)
 	if err != nil {
-		return nil, fmt.Errorf("create the identity map: %w", explain(err))
+		return nil, err
 	}
-	defer identity.Close()
-	if err := identity.Put(uint32(0), id); err != nil {
-		return nil, fmt.Errorf("store the secret: %w", err)
-	}
-	tableSpec := spec.Maps[xdpMapTable].Copy()
-	tableSpec.MaxEntries = sets
-	table, err := ebpf.NewMap(tableSpec)
-	if err != nil {
-		return nil, fmt.Errorf("create a table of %d entries: %w", sets*bucket.SetWays, explain(err))
-	}
-	undo.push(table.Close)
-	// The identity first: a table without one would be adopted by nobody.
-	for _, pin := range []struct {
-		m    *ebpf.Map
-		name string
-	}{{identity, "identity"}, {table, "table"}} {
-		path := d.pin(pin.name)
+	undo.push(func() error { s.close(); return nil })
+	for _, m := range sharedPins {
+		path := d.pin(m.pin)
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("clear away %s: %w", path, err)
 		}
-		if err := pin.m.Pin(path); err != nil {
-			return nil, fmt.Errorf("pin %s: %w", pin.name, err)
+		if err := s.maps[m.object].Pin(path); err != nil {
+			return nil, fmt.Errorf("pin %s: %w", m.pin, err)
 		}
 		undo.push(func() error { return os.Remove(path) })
 	}
-	return &shared{table: table, secret: id.Secret, made: true}, nil
+	s.made = true
+	return s, nil
 }
 
-// removeShared unpins the table and its identity; missing ones are what was wanted.
+// newShared makes the shared maps, pinned nowhere.
+func newShared(spec *ebpf.CollectionSpec, entries int, secret bucket.Secret) (_ *shared, err error) {
+	s := &shared{maps: map[string]*ebpf.Map{}, secret: secret}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	for _, m := range sharedPins {
+		mapSpec := spec.Maps[m.object].Copy()
+		switch m.object {
+		case xdpMapTable:
+			mapSpec.MaxEntries = uint32(entries / bucket.SetWays)
+		case controlSection:
+			mapSpec.Flags |= unix.BPF_F_MMAPABLE // as the library has it, when it makes the section's map
+		}
+		made, err := ebpf.NewMap(mapSpec)
+		if err != nil {
+			return nil, fmt.Errorf("create the map %s of %d entries: %w", m.pin, mapSpec.MaxEntries, explain(err))
+		}
+		s.maps[m.object] = made
+	}
+	id := xdpTableIdentity{LayoutVersion: layoutVersion, Secret: secret}
+	if err := s.maps[xdpMapIdentity].Put(uint32(0), id); err != nil {
+		return nil, fmt.Errorf("store the secret: %w", err)
+	}
+	return s, nil
+}
+
+// removeShared unpins what is shared; a missing pin is what was wanted. The table goes first: see sharedPins.
 func (d *StateDir) removeShared() error {
 	var errs []error
-	for _, name := range []string{"table", "identity"} {
-		if err := os.Remove(d.pin(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, m := range slices.Backward(sharedPins) {
+		if err := os.Remove(d.pin(m.pin)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

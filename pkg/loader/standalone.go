@@ -2,6 +2,7 @@ package loader
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -12,8 +13,12 @@ import (
 
 // StandaloneOptions says what to load. Policies may be none: every packet passes.
 type StandaloneOptions struct {
-	// Policies are enforced in this order: see policy.KernelPolicies.
+	// Hook is what the program is loaded for; the zero value is [HookXDP].
+	Hook Hook
+	// Policies are enforced in this order: see policy.KernelPolicies. None is allowed: every packet passes.
 	Policies []policy.Policy
+	// Allow and Deny are source prefixes that are judged before any policy; who is in both is allowed.
+	Allow, Deny []netip.Prefix
 	// TableEntries is a power of two, 4 or more.
 	TableEntries int
 	// Secret keys the hash. The zero value will do, and makes runs repeatable: no stranger's packet
@@ -24,6 +29,7 @@ type StandaloneOptions struct {
 // Standalone is the program as [StateDir.Attach] loads it, but attached to nothing and pinned
 // nowhere: for BPF_PROG_TEST_RUN. It is gone when closed.
 type Standalone struct {
+	shared   *shared
 	built    *built
 	buckets  *Buckets
 	policies []LoadedPolicy
@@ -41,23 +47,25 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 	if err != nil {
 		return nil, err
 	}
-	spec.Maps[xdpMapTable].MaxEntries = uint32(o.TableEntries / bucket.SetWays)
-	table, err := ebpf.NewMap(spec.Maps[xdpMapTable])
+	common, err := newShared(spec, o.TableEntries, o.Secret)
 	if err != nil {
-		return nil, fmt.Errorf("create a table of %d entries: %w", o.TableEntries, explain(err))
+		return nil, err
 	}
-	defer table.Close() // the program and the mapping hold it
-	s := &Standalone{}
-	if s.buckets, err = mapBuckets(table); err != nil {
+	undo.push(func() error { common.close(); return nil })
+	s := &Standalone{shared: common}
+	slots, err := common.maps[xdpMapSlots].Clone()
+	if err != nil {
+		return nil, fmt.Errorf("share the slots: %w", err)
+	}
+	if s.buckets, err = mapBuckets(common.table(), slots); err != nil {
 		return nil, err
 	}
 	undo.push(s.buckets.Close)
-	slots, _ := assignSlots(o.Policies, nil)
-	c, err := encode(o.Policies, o.Secret, slots)
+	plan, _, err := newPlan(o.Hook, ruleset{o.Policies, o.Allow, o.Deny}, o.Secret, nil)
 	if err != nil {
 		return nil, err
 	}
-	if s.built, err = load(spec, c, table, &current{}); err != nil {
+	if s.built, err = load(spec, plan, common, &current{}); err != nil {
 		return nil, err
 	}
 	undo.push(func() error { s.built.close(); return nil })
@@ -68,6 +76,7 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 // Close unloads the program and unmaps the table; nothing of s may be used any more.
 func (s *Standalone) Close() error {
 	s.built.close()
+	s.shared.close()
 	return s.buckets.Close()
 }
 
@@ -82,13 +91,11 @@ func (s *Standalone) Policies() []LoadedPolicy { return s.policies }
 
 // Counters reads the program's counters, summed over the CPUs.
 func (s *Standalone) Counters() (Counters, error) {
-	c := Counters{Policies: map[string]map[policy.Verdict]Count{}, Unparsed: map[string]uint64{}}
+	c := newCounters()
 	for _, p := range s.policies {
-		n, err := readPolicyCounters(s.built.maps[xdpMapPolicyStats], p.Slot)
-		if err != nil {
+		if err := c.addPolicy(s.built.maps[xdpMapPolicyStats], &p); err != nil {
 			return c, fmt.Errorf("read the counters of policy %s: %w", p.Name, explain(err))
 		}
-		c.Policies[p.Name] = n
 	}
 	if err := sumInterfaceCounters(s.built.maps[xdpMapInterfaceStats], &c); err != nil {
 		return c, fmt.Errorf("read the counters of the interface: %w", explain(err))

@@ -2,8 +2,10 @@ package loader
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -13,9 +15,9 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// verifierBudget is a tenth of what the kernel is willing to walk: room for older kernels, whose
+// verifierBudget is a third of what the kernel is willing to walk: room for older kernels, whose
 // verifiers prune less.
-const verifierBudget = 100_000
+const verifierBudget = 330_000
 
 // TestVerifierCost loads the program with up to all the policies that it can have, and shows with -v
 // what the verifier walked.
@@ -39,19 +41,14 @@ func verify(t *testing.T, n int) (walked int) {
 		t.Fatal(err)
 	}
 	delete(spec.Maps, xdpMapIdentity)
-	spec.Maps[xdpMapTable].MaxEntries = 1 << 10
-	c, err := encode(mixedPolicies(n), bucket.Secret{1, 2}, nil)
+	p, _, err := newPlan(HookXDP, ruleset{policies: mixedPolicies(n)}, bucket.Secret{1, 2}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]any{
-		xdpVarPolicies: c.policies, xdpVarEnforceCount: c.enforce, xdpVarPolicyCount: c.count,
-		xdpVarTableMask: uint32(1<<10 - 1), xdpVarMultiBuffer: uint32(1),
-	} {
-		if err := spec.Variables[name].Set(value); err != nil {
-			t.Fatal(err)
-		}
+	if err := p.setConstants(spec, 1<<10, 1); err != nil {
+		t.Fatal(err)
 	}
+	p.sizeMaps(spec, 1<<10)
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
 	})
@@ -78,6 +75,18 @@ func mixedPolicies(n int) []policy.Policy {
 			p.Mode = policy.ModeShadow
 		}
 		p.IPv6Prefix = []uint8{64, 128}[i%2]
+		p.Scope = []policy.Scope{policy.ScopePerIP, policy.ScopePerEndpoint, policy.ScopeGlobal}[i%3]
+		if i%4 == 1 {
+			p.Match.Ports = []policy.PortRange{{First: 53, Last: 53}, {First: 8000, Last: 8100}}
+			p.Match.Protocol = "udp"
+		}
+		if i%4 == 2 {
+			p.Match.Sources = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+			p.Replaces = []string{"p0"}
+		}
+		if i%5 == 3 && p.Scope == policy.ScopePerIP {
+			p.NewSources = &policy.NewSources{Limit: 10_000, Window: time.Second}
+		}
 		all = append(all, p)
 	}
 	return all

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type xdpBan struct {
+	_        structs.HostLayout
+	Until    uint64
+	OwnUntil uint64
+}
+
 type xdpBucketEntry struct {
 	_           structs.HostLayout
 	Fingerprint uint32
@@ -34,6 +40,12 @@ type xdpBucketSet struct {
 	Way [4]xdpBucketEntry
 }
 
+type xdpControlPage struct {
+	_           structs.HostLayout
+	EventsUntil uint64
+	Bans        [2]uint32
+}
+
 type xdpHashKey struct {
 	_          structs.HostLayout
 	Offset     [2]uint64
@@ -41,29 +53,58 @@ type xdpHashKey struct {
 }
 
 type xdpInterfaceCounters struct {
-	_         structs.HostLayout
-	Unparsed  [5]uint64
-	Pressure  uint64
-	Contended uint64
-	Pad       uint64
+	_             structs.HostLayout
+	Unparsed      [8]uint64
+	Pressure      uint64
+	Contended     uint64
+	ListedPackets [4]uint64
+	ListedBytes   [4]uint64
+	EventsLost    uint64
+	Sampler       [2]struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+		Tat     uint64
+	}
+	Pad [7]uint64
+}
+
+type xdpLpmIpv4 struct {
+	_            structs.HostLayout
+	PrefixLength uint32
+	Address      [4]uint8
+}
+
+type xdpLpmIpv6 struct {
+	_            structs.HostLayout
+	PrefixLength uint32
+	Address      [16]uint8
 }
 
 type xdpPolicy struct {
-	_          structs.HostLayout
-	Key        xdpHashKey
-	Limit      xdpBucketLimit
-	Ipv6Mask   [2]uint64
-	Ipv4Mask   uint32
-	Slot       uint8
-	Unit       uint8
-	Mode       uint8
-	OnPressure uint8
+	_              structs.HostLayout
+	Key            xdpHashKey
+	Rate           xdpRate
+	NewSources     xdpRate
+	NewSourcesHash uint64
+	Replaces       uint64
+	Ipv6Mask       [2]uint64
+	Ipv4Mask       uint32
+	Slot           uint8
+	Unit           uint8
+	Mode           uint8
+	OnPressure     uint8
+	Scope          uint8
+	Pace           uint8
+	Pad            [6]uint8
 }
 
 type xdpPolicyCounters struct {
-	_       structs.HostLayout
-	Packets [3]uint64
-	Bytes   [3]uint64
+	_         structs.HostLayout
+	Packets   [3]uint64
+	Bytes     [3]uint64
+	Strangers uint64
+	Paced     uint64
 }
 
 type xdpPolicyLabel struct {
@@ -77,6 +118,30 @@ type xdpPolicyLabel struct {
 	Pad        [6]uint8
 }
 
+type xdpRate struct {
+	_      structs.HostLayout
+	Limit  xdpBucketLimit
+	Id     uint64
+	Lease  uint32
+	Coarse uint32
+}
+
+type xdpSlot struct {
+	_          structs.HostLayout
+	Hash       uint64
+	DenyUntil  uint64
+	RateId     uint64
+	Credit     uint32
+	DenyTokens uint32
+}
+
+type xdpSourceRule struct {
+	_        structs.HostLayout
+	Policies uint64
+	List     uint32
+	Pad      uint32
+}
+
 type xdpTableIdentity struct {
 	_             structs.HostLayout
 	Secret        [2]uint64
@@ -88,17 +153,37 @@ type xdpTableIdentity struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	xdpMapIdentity       = "identity"
-	xdpMapInterfaceStats = "interface_stats"
-	xdpMapPolicyStats    = "policy_stats"
-	xdpMapTable          = "table"
-	xdpProgWeirXdp       = "weir_xdp"
-	xdpVarEnforceCount   = "enforce_count"
-	xdpVarMultiBuffer    = "multi_buffer"
-	xdpVarPolicies       = "policies"
-	xdpVarPolicyCount    = "policy_count"
-	xdpVarPolicyLabels   = "policy_labels"
-	xdpVarTableMask      = "table_mask"
+	xdpMapBans4              = "bans4"
+	xdpMapBans6              = "bans6"
+	xdpMapEvents             = "events"
+	xdpMapIdentity           = "identity"
+	xdpMapInterfaceStats     = "interface_stats"
+	xdpMapPolicyStats        = "policy_stats"
+	xdpMapPorts              = "ports"
+	xdpMapSlots              = "slots"
+	xdpMapSources4           = "sources4"
+	xdpMapSources6           = "sources6"
+	xdpMapTable              = "table"
+	xdpProgWeirXdp           = "weir_xdp"
+	xdpVarControl            = "control"
+	xdpVarEndpointPolicies   = "endpoint_policies"
+	xdpVarEnforceCount       = "enforce_count"
+	xdpVarHiddenDrop         = "hidden_drop"
+	xdpVarHook               = "hook"
+	xdpVarMatchEndpoint      = "match_endpoint"
+	xdpVarMatchPorts         = "match_ports"
+	xdpVarMatchProtocol      = "match_protocol"
+	xdpVarMatchReplaces      = "match_replaces"
+	xdpVarMatchSources4      = "match_sources4"
+	xdpVarMatchSources6      = "match_sources6"
+	xdpVarMultiBuffer        = "multi_buffer"
+	xdpVarPolicies           = "policies"
+	xdpVarPolicyCount        = "policy_count"
+	xdpVarPolicyLabels       = "policy_labels"
+	xdpVarPortlessPolicies   = "portless_policies"
+	xdpVarProtocolPolicies   = "protocol_policies"
+	xdpVarSourcelessPolicies = "sourceless_policies"
+	xdpVarTableMask          = "table_mask"
 )
 
 // loadXdp returns the embedded CollectionSpec for xdp.
@@ -150,9 +235,16 @@ type xdpProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpMapSpecs struct {
+	Bans4          *ebpf.MapSpec `ebpf:"bans4"`
+	Bans6          *ebpf.MapSpec `ebpf:"bans6"`
+	Events         *ebpf.MapSpec `ebpf:"events"`
 	Identity       *ebpf.MapSpec `ebpf:"identity"`
 	InterfaceStats *ebpf.MapSpec `ebpf:"interface_stats"`
 	PolicyStats    *ebpf.MapSpec `ebpf:"policy_stats"`
+	Ports          *ebpf.MapSpec `ebpf:"ports"`
+	Slots          *ebpf.MapSpec `ebpf:"slots"`
+	Sources4       *ebpf.MapSpec `ebpf:"sources4"`
+	Sources6       *ebpf.MapSpec `ebpf:"sources6"`
 	Table          *ebpf.MapSpec `ebpf:"table"`
 }
 
@@ -160,12 +252,25 @@ type xdpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xdpVariableSpecs struct {
-	EnforceCount *ebpf.VariableSpec `ebpf:"enforce_count"`
-	MultiBuffer  *ebpf.VariableSpec `ebpf:"multi_buffer"`
-	Policies     *ebpf.VariableSpec `ebpf:"policies"`
-	PolicyCount  *ebpf.VariableSpec `ebpf:"policy_count"`
-	PolicyLabels *ebpf.VariableSpec `ebpf:"policy_labels"`
-	TableMask    *ebpf.VariableSpec `ebpf:"table_mask"`
+	Control            *ebpf.VariableSpec `ebpf:"control"`
+	EndpointPolicies   *ebpf.VariableSpec `ebpf:"endpoint_policies"`
+	EnforceCount       *ebpf.VariableSpec `ebpf:"enforce_count"`
+	HiddenDrop         *ebpf.VariableSpec `ebpf:"hidden_drop"`
+	Hook               *ebpf.VariableSpec `ebpf:"hook"`
+	MatchEndpoint      *ebpf.VariableSpec `ebpf:"match_endpoint"`
+	MatchPorts         *ebpf.VariableSpec `ebpf:"match_ports"`
+	MatchProtocol      *ebpf.VariableSpec `ebpf:"match_protocol"`
+	MatchReplaces      *ebpf.VariableSpec `ebpf:"match_replaces"`
+	MatchSources4      *ebpf.VariableSpec `ebpf:"match_sources4"`
+	MatchSources6      *ebpf.VariableSpec `ebpf:"match_sources6"`
+	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
+	Policies           *ebpf.VariableSpec `ebpf:"policies"`
+	PolicyCount        *ebpf.VariableSpec `ebpf:"policy_count"`
+	PolicyLabels       *ebpf.VariableSpec `ebpf:"policy_labels"`
+	PortlessPolicies   *ebpf.VariableSpec `ebpf:"portless_policies"`
+	ProtocolPolicies   *ebpf.VariableSpec `ebpf:"protocol_policies"`
+	SourcelessPolicies *ebpf.VariableSpec `ebpf:"sourceless_policies"`
+	TableMask          *ebpf.VariableSpec `ebpf:"table_mask"`
 }
 
 // xdpObjects contains all objects after they have been loaded into the kernel.
@@ -188,17 +293,31 @@ func (o *xdpObjects) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpMaps struct {
+	Bans4          *ebpf.Map `ebpf:"bans4"`
+	Bans6          *ebpf.Map `ebpf:"bans6"`
+	Events         *ebpf.Map `ebpf:"events"`
 	Identity       *ebpf.Map `ebpf:"identity"`
 	InterfaceStats *ebpf.Map `ebpf:"interface_stats"`
 	PolicyStats    *ebpf.Map `ebpf:"policy_stats"`
+	Ports          *ebpf.Map `ebpf:"ports"`
+	Slots          *ebpf.Map `ebpf:"slots"`
+	Sources4       *ebpf.Map `ebpf:"sources4"`
+	Sources6       *ebpf.Map `ebpf:"sources6"`
 	Table          *ebpf.Map `ebpf:"table"`
 }
 
 func (m *xdpMaps) Close() error {
 	return _XdpClose(
+		m.Bans4,
+		m.Bans6,
+		m.Events,
 		m.Identity,
 		m.InterfaceStats,
 		m.PolicyStats,
+		m.Ports,
+		m.Slots,
+		m.Sources4,
+		m.Sources6,
 		m.Table,
 	)
 }
@@ -207,12 +326,25 @@ func (m *xdpMaps) Close() error {
 //
 // It can be passed to loadXdpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xdpVariables struct {
-	EnforceCount *ebpf.Variable `ebpf:"enforce_count"`
-	MultiBuffer  *ebpf.Variable `ebpf:"multi_buffer"`
-	Policies     *ebpf.Variable `ebpf:"policies"`
-	PolicyCount  *ebpf.Variable `ebpf:"policy_count"`
-	PolicyLabels *ebpf.Variable `ebpf:"policy_labels"`
-	TableMask    *ebpf.Variable `ebpf:"table_mask"`
+	Control            *ebpf.Variable `ebpf:"control"`
+	EndpointPolicies   *ebpf.Variable `ebpf:"endpoint_policies"`
+	EnforceCount       *ebpf.Variable `ebpf:"enforce_count"`
+	HiddenDrop         *ebpf.Variable `ebpf:"hidden_drop"`
+	Hook               *ebpf.Variable `ebpf:"hook"`
+	MatchEndpoint      *ebpf.Variable `ebpf:"match_endpoint"`
+	MatchPorts         *ebpf.Variable `ebpf:"match_ports"`
+	MatchProtocol      *ebpf.Variable `ebpf:"match_protocol"`
+	MatchReplaces      *ebpf.Variable `ebpf:"match_replaces"`
+	MatchSources4      *ebpf.Variable `ebpf:"match_sources4"`
+	MatchSources6      *ebpf.Variable `ebpf:"match_sources6"`
+	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
+	Policies           *ebpf.Variable `ebpf:"policies"`
+	PolicyCount        *ebpf.Variable `ebpf:"policy_count"`
+	PolicyLabels       *ebpf.Variable `ebpf:"policy_labels"`
+	PortlessPolicies   *ebpf.Variable `ebpf:"portless_policies"`
+	ProtocolPolicies   *ebpf.Variable `ebpf:"protocol_policies"`
+	SourcelessPolicies *ebpf.Variable `ebpf:"sourceless_policies"`
+	TableMask          *ebpf.Variable `ebpf:"table_mask"`
 }
 
 // xdpPrograms contains all programs after they have been loaded into the kernel.

@@ -46,7 +46,7 @@ func TestSpoofedFlood(t *testing.T) {
 		t.Errorf("the aggressor got %d packets through in %v, want %d at most", admitted, elapsed, most)
 	}
 	// Its entry counts since the claim: had it been evicted, it would have begun anew.
-	got := s.Table().Bucket(&s.Policies()[0], udp("198.51.100.1").Src, loader.Now())
+	got := bucketOf(t, s, udp("198.51.100.1").Src)
 	if !got.Found || int(got.Used) != admitted {
 		t.Errorf("the aggressor's entry has %d packets (found: %v), want all %d", got.Used, got.Found, admitted)
 	}

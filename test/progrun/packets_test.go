@@ -75,6 +75,15 @@ func bytesOf(t *testing.T, f lab.Frame) []byte {
 	return b
 }
 
+func bucketOf(t *testing.T, s *loader.Standalone, source netip.Addr) loader.BucketState {
+	t.Helper()
+	b, err := s.Table().Bucket(&s.Policies()[0], loader.Key{Source: source}, loader.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func counters(t *testing.T, s *loader.Standalone) loader.Counters {
 	t.Helper()
 	c, err := s.Counters()
@@ -289,22 +298,21 @@ func TestPressure(t *testing.T) {
 func TestMappedBucket(t *testing.T) {
 	s := loadProgram(t, 1024, slow("p", 5))
 	frame := bytesOf(t, udp("2001:db8::1"))
-	p := &s.Policies()[0]
 	source := netip.MustParseAddr("2001:db8::1")
 
-	if got := s.Table().Bucket(p, source, loader.Now()); got.Found || got.Tokens != 5 {
+	if got := bucketOf(t, s, source); got.Found || got.Tokens != 5 {
 		t.Errorf("before any packet: %+v, want no entry and 5 tokens", got)
 	}
 	passed(t, s, 3, frame)
-	if got := s.Table().Bucket(p, source, loader.Now()); !got.Found || got.Tokens != 2 || got.Used != 3 || got.Next != 0 {
+	if got := bucketOf(t, s, source); !got.Found || got.Tokens != 2 || got.Used != 3 || got.Next != 0 {
 		t.Errorf("after 3 packets: %+v, want 2 tokens and 3 used", got)
 	}
 	passed(t, s, 3, frame)
-	if got := s.Table().Bucket(p, source, loader.Now()); got.Tokens != 0 || got.Next <= 0 || got.Next > 24*time.Hour {
+	if got := bucketOf(t, s, source); got.Tokens != 0 || got.Next <= 0 || got.Next > 24*time.Hour {
 		t.Errorf("empty: %+v, want a wait of a day at most", got)
 	}
-	if !s.Table().ResetBucket(p, source, loader.Now()) {
-		t.Error("reset found no entry")
+	if found, err := s.Table().ResetBucket(&s.Policies()[0], loader.Key{Source: source}, loader.Now()); err != nil || !found {
+		t.Errorf("reset found an entry: %v, error %v", found, err)
 	}
 	if got := passed(t, s, 10, frame); got != 5 {
 		t.Errorf("%d packets passed after the reset, want the burst of 5", got)

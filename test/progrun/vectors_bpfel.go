@@ -39,20 +39,45 @@ type vectorsVector struct {
 			Offset     [2]uint64
 			Multiplier [2]uint64
 		}
-		Limit struct {
-			_         structs.HostLayout
-			TokenTime uint64
-			Depth     uint64
-			Burst     uint64
-			FracBits  uint32
-			Pad       uint32
+		Rate struct {
+			_     structs.HostLayout
+			Limit struct {
+				_         structs.HostLayout
+				TokenTime uint64
+				Depth     uint64
+				Burst     uint64
+				FracBits  uint32
+				Pad       uint32
+			}
+			Lease  uint64
+			Id     uint32
+			Coarse uint32
 		}
-		Ipv6Mask   [2]uint64
-		Ipv4Mask   uint32
-		Slot       uint8
-		Unit       uint8
-		Mode       uint8
-		OnPressure uint8
+		NewSources struct {
+			_     structs.HostLayout
+			Limit struct {
+				_         structs.HostLayout
+				TokenTime uint64
+				Depth     uint64
+				Burst     uint64
+				FracBits  uint32
+				Pad       uint32
+			}
+			Lease  uint64
+			Id     uint32
+			Coarse uint32
+		}
+		NewSourcesHash uint64
+		Replaces       uint64
+		Ipv6Mask       [2]uint64
+		Ipv4Mask       uint32
+		Slot           uint8
+		Unit           uint8
+		Mode           uint8
+		OnPressure     uint8
+		Scope          uint8
+		Pace           uint8
+		Pad            [6]uint8
 	}
 	Source      [2]uint64
 	Tat         uint64

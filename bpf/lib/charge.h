@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Charges one bucket for one packet: by this CPU's slot if that will do, else in the table. */
+#ifndef WEIR_CHARGE_H
+#define WEIR_CHARGE_H
+
+#include "key.h"
+#include "slot.h"
+#include "stats.h"
+#include "table.h"
+
+#define CHARGE_GLOBAL __attribute__((noinline))
+
+#define CHARGE_ADMITTED 1
+#define CHARGE_DENIED 2
+#define CHARGE_STRANGER 4 /* denied: a first-seen source beyond new_sources */
+
+/* Pacing delays a packet for so long at most; fq by itself would hold one for ten seconds. */
+#define CHARGE_PACE_MAX bucket_ticks(2ULL * 1000 * 1000 * 1000)
+
+/*
+ * One charge, from the first look at the slot to the last swap. One structure, which lives with the
+ * entry point and is passed on: a BPF program's frames together have 512 bytes.
+ */
+struct charge {
+	struct table_charge table;
+	__u64 hash;  /* of the bucket */
+	__u64 now;   /* ticks, exact */
+	__u64 delay; /* ticks until the packet may depart, by the policies so far */
+	__u32 rank; /* of the policy */
+	__u32 new_sources; /* 1: the rate is that of first-seen sources */
+};
+
+static __always_inline struct bucket_set *charge_set(__u64 hash)
+{
+	__u32 index = hash & table_mask;
+
+	return bpf_map_lookup_elem(&table, &index);
+}
+
+static __always_inline struct slot *charge_slot(__u64 hash)
+{
+	__u32 index = slot_index(hash);
+
+	return bpf_map_lookup_elem(&slots, &index);
+}
+
+static __always_inline __u64 charge_cost(const volatile struct rate *rate, __u64 tokens)
+{
+	return (tokens * rate->limit.token_time) >> rate->limit.frac_bits;
+}
+
+static __always_inline const volatile struct rate *charge_rate(const struct charge *c)
+{
+	const volatile struct policy *policy = &policies[c->rank & (WEIR_MAX_POLICIES - 1)];
+
+	return c->new_sources ? &policy->new_sources : &policy->rate;
+}
+
+/*
+ * The functions that follow are global ones, which the verifier walks once, for any argument; so
+ * they ask for what can't be. Inlined, the table's hundred paths would multiply with the eight tries,
+ * and with the policies before and after (TestVerifierCost in pkg/loader).
+ */
+
+/* One try in the table. The limit is copied: the bucket's functions take an ordinary pointer, and to
+ * cast volatile away would let the compiler see a constant full of zeroes, and fold it. */
+CHARGE_GLOBAL __u32 charge_try(struct charge *c)
+{
+	const volatile struct rate *rate;
+	struct bucket_limit limit;
+	struct bucket_set *set;
+
+	if (!c)
+		return TAKE_ADMITTED;
+	rate = charge_rate(c);
+	limit = (struct bucket_limit){
+		.token_time = rate->limit.token_time,
+		.depth = rate->limit.depth,
+		.burst = rate->limit.burst,
+		.frac_bits = rate->limit.frac_bits,
+	};
+	set = charge_set(c->hash);
+	if (!set)
+		return TAKE_ADMITTED; /* index <= table_mask, which the verifier can't know */
+	return table_try(set, table_fingerprint(c->hash), &limit, c->now, &c->table);
+}
+
+/* Gives tokens back to a bucket in the table. */
+CHARGE_GLOBAL int charge_return(__u64 hash, __u64 cost, __u32 tokens)
+{
+	struct bucket_set *set = charge_set(hash);
+
+	if (set)
+		table_refund(set, table_fingerprint(hash), cost, tokens);
+	return 0;
+}
+
+/* Charges the bucket in the table, with several tries, and counts what was unusual. */
+static __always_inline __u32 charge_table(struct charge *c, struct clock *clock)
+{
+	__u32 flags = 0;
+
+	c->now = clock_exact(clock);
+	c->table.wait = 0;
+	for (int i = 0; i < TABLE_TRIES; i++) {
+		__u32 took = charge_try(c);
+
+		flags |= took;
+		if (!(took & TAKE_RETRY))
+			goto taken;
+	}
+	flags = table_give_up(flags, &c->table);
+taken:
+	flags &= ~TAKE_RETRY;
+	if (flags & (TAKE_PRESSURE | TAKE_CONTENDED))
+		stats_table(!!(flags & TAKE_PRESSURE), !!(flags & TAKE_CONTENDED));
+	return flags & TAKE_ADMITTED;
+}
+
+/* What to take for a slot that knows the bucket: the packet's tokens and a lease, less what is left of the
+ * last lease. Only where packets differ in cost, in bytes, is anything left. */
+static __always_inline void charge_lease(const volatile struct rate *rate, const struct slot *s,
+					 struct table_charge *t)
+{
+	t->more = slot_lease(rate->lease, t->tokens) * t->tokens;
+	t->extra = charge_cost(rate, t->more);
+	if (!s->credit)
+		return;
+	t->tokens -= s->credit;
+	t->cost = charge_cost(rate, t->tokens);
+}
+
+/* Makes a slot the bucket's, and gives back what another bucket's tokens were in it. */
+static __always_inline void charge_assign(struct slot *s, __u64 hash, __u64 rate_id)
+{
+	if (s->credit)
+		charge_return(s->hash, slot_worth(s), s->credit);
+	slot_assign(s, hash, rate_id);
+}
+
+/* Charges the bucket in the table, and notes in the slot what is to be known next time. */
+CHARGE_GLOBAL __u32 charge_slow(struct charge *c, struct slot *s, struct clock *clock)
+{
+	const volatile struct rate *rate;
+	__u32 tokens;
+	int mine;
+
+	if (!c || !s || !clock)
+		return CHARGE_ADMITTED;
+	rate = charge_rate(c);
+	tokens = c->table.tokens;
+	if (tokens > rate->limit.burst)
+		return 0; /* more than a full bucket holds: never */
+	mine = slot_is(s, c->hash, rate->id);
+	if (mine)
+		charge_lease(rate, s, &c->table);
+	if (!charge_table(c, clock)) {
+		if (!c->table.wait)
+			return 0; /* not for want of tokens: there is nothing to remember */
+		if (!mine)
+			charge_assign(s, c->hash, rate->id);
+		slot_deny(s, c->now, c->table.wait, tokens);
+		return 0;
+	}
+	if (!mine)
+		charge_assign(s, c->hash, rate->id);
+	s->deny_until = 0;
+	s->credit = c->table.took_extra ? c->table.more : 0;
+	return CHARGE_ADMITTED;
+}
+
+/* What the slot knows of the bucket: CHARGE_ADMITTED, CHARGE_DENIED, or 0 if it does not. */
+static __always_inline __u32 charge_by_slot(const volatile struct rate *rate, const struct charge *c,
+					    struct slot *s, struct clock *clock)
+{
+	__u64 now;
+
+	if (!slot_is(s, c->hash, rate->id))
+		return 0;
+	if (slot_spend(s, c->table.tokens))
+		return CHARGE_ADMITTED;
+	if (!s->deny_until)
+		return 0;
+	now = rate->coarse ? bucket_ticks(clock_coarse_ns(clock)) : clock_exact(clock);
+	return slot_denies(s, now, c->table.tokens) ? CHARGE_DENIED : 0;
+}
+
+/*
+ * Whether a source may be charged that may be new: 0 if it is a stranger, and one too many. Their
+ * bucket is one like any other. Uses c for it, and leaves it as it was.
+ */
+CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
+{
+	const volatile struct policy *policy;
+	struct bucket_set *set;
+	__u64 hash, cost;
+	__u32 tokens, flags;
+	struct slot *s;
+
+	if (!c || !clock)
+		return CHARGE_ADMITTED;
+	hash = c->hash;
+	set = charge_set(hash);
+	if (!set || table_find(set, table_fingerprint(hash)))
+		return CHARGE_ADMITTED;
+	policy = &policies[c->rank & (WEIR_MAX_POLICIES - 1)];
+	cost = c->table.cost;
+	tokens = c->table.tokens;
+	c->new_sources = 1;
+	c->hash = policy->new_sources_hash;
+	c->table.cost = charge_cost(&policy->new_sources, 1);
+	c->table.tokens = 1;
+	s = charge_slot(c->hash);
+	if (!s)
+		return CHARGE_ADMITTED;
+	flags = charge_by_slot(&policy->new_sources, c, s, clock);
+	if (!flags)
+		flags = charge_slow(c, s, clock);
+	c->new_sources = 0;
+	c->hash = hash;
+	c->table.cost = cost;
+	c->table.tokens = tokens;
+	c->table.extra = 0;
+	return flags & CHARGE_ADMITTED;
+}
+
+/* Charges a policy's bucket. Most packets end in one of the first two returns. */
+static __always_inline __u32 charge(const volatile struct policy *policy, struct charge *c,
+				    struct clock *clock)
+{
+	struct slot *s = charge_slot(c->hash);
+	__u32 known;
+
+	if (!s)
+		return CHARGE_ADMITTED; /* the index is below WEIR_SLOTS */
+	known = charge_by_slot(&policy->rate, c, s, clock);
+	if (known)
+		return known;
+	if (policy->new_sources.limit.burst && !charge_stranger(c, clock))
+		return CHARGE_STRANGER;
+	return charge_slow(c, s, clock);
+}
+
+/* Charges a policy that paces. No slot knows of those: what counts is when each packet came. */
+static __always_inline __u32 charge_paced(struct charge *c, struct clock *clock)
+{
+	c->table.ahead = CHARGE_PACE_MAX;
+	return charge_table(c, clock);
+}
+
+/* Gives a packet's tokens back: to the slot while its lease has room for them, else to the table. */
+static __always_inline void charge_refund(const volatile struct policy *policy, __u64 hash,
+					  __u64 tokens)
+{
+	struct slot *s = charge_slot(hash);
+
+	if (s && !policy->pace && slot_is(s, hash, policy->rate.id) &&
+	    s->credit + tokens <= policy->rate.lease)
+		s->credit += tokens;
+	else
+		charge_return(hash, charge_cost(&policy->rate, tokens), tokens);
+}
+
+#endif

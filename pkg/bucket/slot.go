@@ -1,0 +1,176 @@
+package bucket
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// SlotCount is the number of slots that each CPU has.
+	SlotCount = 512
+
+	// leasePackets is SLOT_LEASE_PACKETS: how many packets beyond the present one a lease is for.
+	leasePackets = 63
+
+	// horizonMax is the longest that a denial is remembered: 64 ms.
+	horizonMax = Ticks(64*time.Millisecond) << tickShift
+
+	// fracShift is SLOT_FRAC_SHIFT: where a rate's id has its FracBits.
+	fracShift = 58
+
+	// leaseShare is which part of a burst all CPUs together may lease.
+	leaseShare = 16
+)
+
+// Rate is a limit, and how slots may stand in for its bucket. Its layout is that of struct rate.
+type Rate struct {
+	Limit  Limit
+	ID     uint64 // TokenTime and FracBits in one word
+	Lease  uint32 // tokens that one CPU may hold at most
+	Coarse uint32 // 1: the coarse clock may decide about a remembered denial
+}
+
+// NewRate says how slots on so many CPUs may stand in for buckets of a limit. tick is the resolution of
+// the coarse clock.
+//
+// A CPU may lease burst / (16 CPUs) tokens, so that a source is admitted no more than (1 + 1/16) burst +
+// rate * t in any interval t. The coarse clock is used where a burst outlasts two of its ticks, so that
+// what a bucket gains while a denial is remembered too long is not lost.
+func NewRate(l Limit, cpus int, tick time.Duration) Rate {
+	r := Rate{
+		Limit: l,
+		ID:    uint64(l.FracBits)<<fracShift | l.TokenTime,
+		Lease: uint32(min(l.Burst/(leaseShare*uint64(max(cpus, 1))), math.MaxUint32)),
+	}
+	if l.Depth.Duration() >= 2*tick {
+		r.Coarse = 1
+	}
+	return r
+}
+
+// Clock is what the time is, by both clocks that the kernel has. The coarse one is behind the exact one,
+// by less than its tick.
+type Clock struct{ Exact, Coarse Ticks }
+
+// by is the clock that decides whether a remembered denial still holds.
+func (c Clock) by(r *Rate) Ticks {
+	if r.Coarse != 0 {
+		return c.Coarse
+	}
+	return c.Exact
+}
+
+// slot has the meaning, and the layout, of struct slot.
+type slot struct {
+	hash       uint64
+	denyUntil  Ticks
+	rateID     uint64
+	credit     uint32 // tokens
+	denyTokens uint32
+}
+
+// Slots are one CPU's, before a table: slot.h says what they are for. The zero value is empty. The
+// kernel's own can't be mapped; these are the reference that it is compared with, and what user space uses before its
+// own tables. They are not safe for concurrent use.
+type Slots struct {
+	Table *Table
+	slots [SlotCount]slot
+}
+
+// SlotIndex is where a CPU looks for what it knows of the bucket that hash names.
+func SlotIndex(hash uint64) uint32 { return uint32(hash >> 48 & (SlotCount - 1)) }
+
+// Take takes tokens from the bucket that hash names, by the slot if that will do.
+func (s *Slots) Take(hash uint64, r *Rate, now Clock, tokens uint64, evictDebt bool) Taken {
+	flags, known := s.ask(hash, r, now, tokens)
+	if known {
+		return flags
+	}
+	return s.charge(hash, r, now, tokens, evictDebt)
+}
+
+// ask tells what the slot knows; false if it takes the table.
+func (s *Slots) ask(hash uint64, r *Rate, now Clock, tokens uint64) (Taken, bool) {
+	slot := &s.slots[SlotIndex(hash)]
+	switch {
+	case slot.hash != hash || slot.rateID != r.ID:
+		return 0, false
+	case uint64(slot.credit) >= tokens:
+		slot.credit -= uint32(tokens)
+		return Admitted, true
+	case slot.denyUntil != 0 && int64(slot.denyUntil-now.by(r)) > 0 && tokens >= uint64(slot.denyTokens):
+		return 0, true
+	}
+	return 0, false
+}
+
+// charge is charge_table of charge.h.
+func (s *Slots) charge(hash uint64, r *Rate, now Clock, tokens uint64, evictDebt bool) Taken {
+	if tokens > r.Limit.Burst {
+		return 0
+	}
+	to := &s.slots[SlotIndex(hash)]
+	mine := to.hash == hash && to.rateID == r.ID
+	c := Charge{Cost: r.Limit.Cost(tokens), Tokens: uint32(tokens), EvictDebt: evictDebt}
+	if mine {
+		c.lease(r, to.credit)
+	}
+	took := s.Table.Charge(hash, &r.Limit, now.Exact, &c)
+	if took&Admitted == 0 && c.Wait == 0 {
+		return took
+	}
+	if !mine {
+		if to.credit != 0 {
+			s.Table.refund(to.hash, to.worth(), to.credit)
+		}
+		*to = slot{hash: hash, rateID: r.ID}
+	}
+	if took&Admitted == 0 {
+		to.denyUntil, to.denyTokens = now.Exact+min(c.Wait, horizonMax), uint32(tokens)
+		return took
+	}
+	to.denyUntil, to.credit = 0, 0
+	if c.TookExtra {
+		to.credit = c.More
+	}
+	return took
+}
+
+// lease adds a lease to a charge, less what is left of the last one.
+func (c *Charge) lease(r *Rate, left uint32) {
+	c.More = min(r.Lease/max(c.Tokens, 1), leasePackets) * c.Tokens
+	c.Extra = r.Limit.Cost(uint64(c.More))
+	if left == 0 {
+		return
+	}
+	c.Tokens -= left
+	c.Cost = r.Limit.Cost(uint64(c.Tokens))
+}
+
+// worth is what the slot's credit cost its bucket.
+func (s *slot) worth() Ticks {
+	l := Limit{TokenTime: s.rateID & (1<<fracShift - 1), FracBits: uint32(s.rateID >> fracShift)}
+	return l.Cost(uint64(s.credit))
+}
+
+// TakeNew is Take for a policy that caps first-seen sources: strangers is the rate of those, and
+// strangersHash names their bucket. False if the source is one too many.
+func (s *Slots) TakeNew(hash uint64, r *Rate, strangersHash uint64, strangers *Rate, now Clock, tokens uint64, evictDebt bool) (Taken, bool) {
+	if flags, known := s.ask(hash, r, now, tokens); known {
+		return flags, true
+	}
+	if !s.Table.Has(hash) && s.Take(strangersHash, strangers, now, 1, true)&Admitted == 0 {
+		return 0, false
+	}
+	return s.charge(hash, r, now, tokens, evictDebt), true
+}
+
+// Refund gives back what Take took: to the slot while its lease has room, else to the table.
+func (s *Slots) Refund(hash uint64, r *Rate, tokens uint64) {
+	to := &s.slots[SlotIndex(hash)]
+	if to.hash == hash && to.rateID == r.ID && uint64(to.credit)+tokens <= uint64(r.Lease) {
+		to.credit += uint32(tokens)
+		return
+	}
+	s.Table.refund(hash, r.Limit.Cost(tokens), uint32(tokens))
+}
