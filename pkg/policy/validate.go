@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Validate returns everything that is wrong with the policy, and nil if it can
@@ -21,7 +22,8 @@ func (p Policy) Validate() []Fault {
 	p.checkRates(&fs)
 	p.checkPrefixes(&fs)
 	p.checkHeaders(&fs)
-	fs = append(fs, p.Match.faults()...)
+	p.checkTexts(&fs)
+	fs.addNew(p.Match.faults())
 	if p.Mode != ModeOff {
 		fs.addNew(p.contradictions())
 		fs.addNew(p.unsupported())
@@ -60,11 +62,13 @@ func (p Policy) checkEnums(fs *faults) {
 	checkEnum(fs, "consistency", p.Consistency, Consistencies())
 	checkEnum(fs, "on_store_failure", p.OnStoreFailure, StoreFailures())
 	checkEnum(fs, "on_pressure", p.OnPressure, Pressures())
+	checkEnum(fs, "on_fragment", p.OnFragment, Fragments())
+	checkEnum(fs, "action", p.Action, Actions())
 }
 
 func checkEnum[T ~string](fs *faults, path string, value T, allowed []T) {
 	if !slices.Contains(allowed, value) {
-		fs.add(path, fmt.Sprintf("unknown value %q", string(value)), "use one of "+list(allowed))
+		fs.add(path, "unknown value "+quote(string(value)), "use one of "+list(allowed))
 	}
 }
 
@@ -95,6 +99,38 @@ func (p Policy) checkHeaders(fs *faults) {
 			fs.add(path, "has a control character in its value", "remove it")
 		}
 	}
+}
+
+// MaxText is the length of the longest key, name or pattern, in bytes.
+const MaxText = 1024
+
+// checkTexts refuses texts that are too long, and those that JSON, which knows
+// only Unicode, could not carry.
+func (p Policy) checkTexts(fs *faults) {
+	check := func(path string, texts ...string) {
+		for _, text := range texts {
+			switch {
+			case len(text) > MaxText:
+				fs.add(path, fmt.Sprintf("%s has %d bytes", quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", MaxText))
+				return
+			case !utf8.ValidString(text):
+				fs.add(path, quote(text)+" is not UTF-8 text", "write it in UTF-8")
+				return
+			}
+		}
+	}
+	check("key", p.Key)
+	check("headers", flatten(p.Headers)...)
+	check("match.interfaces", p.Match.Interfaces...)
+	check("match.endpoints", p.Match.Endpoints...)
+	check("match.users", p.Match.Users...)
+	check("match.roles", p.Match.Roles...)
+	check("match.metadata", flatten(p.Match.Metadata)...)
+}
+
+// flatten returns keys and values, each sorted.
+func flatten(m map[string]string) []string {
+	return append(slices.Sorted(maps.Keys(m)), slices.Sorted(maps.Values(m))...)
 }
 
 // headerToken is stricter than RFC 9110's token: names that need more than
