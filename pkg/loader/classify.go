@@ -41,17 +41,19 @@ func classify(r ruleset) (*classes, error) {
 	for rank, p := range r.policies {
 		bit := uint64(1) << rank
 		c.replaces = c.replaces || len(p.Replaces) > 0
-		if err := c.addProtocol(bit, p.Match.Protocol); err != nil {
+		if err := c.addProtocol(bit, p.Match); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrPolicy, p.Name, err)
 		}
-		if p.Scope == policy.ScopePerEndpoint {
+		if p.NeedsPort() {
 			c.endpoint |= bit
+		}
+		if p.OnFragment == policy.FragmentDrop {
+			c.hiddenDrop |= bit
 		}
 		if len(p.Match.Ports) == 0 {
 			c.portless |= bit
 			continue
 		}
-		c.endpoint |= bit
 		if c.ports == nil {
 			c.ports = make([]uint64, portCount)
 		}
@@ -60,16 +62,16 @@ func classify(r ruleset) (*classes, error) {
 	return c, nil
 }
 
-func (c *classes) addProtocol(bit uint64, name string) error {
-	if name == "" {
+func (c *classes) addProtocol(bit uint64, m policy.Match) error {
+	if m.Protocol == "" {
 		for i := range c.protocols {
 			c.protocols[i] |= bit
 		}
 		return nil
 	}
-	number, ok := protocolNumber(name)
+	number, ok := m.ProtocolNumber()
 	if !ok {
-		return fmt.Errorf("unknown protocol %q", name)
+		return fmt.Errorf("unknown protocol %q", m.Protocol)
 	}
 	c.anyProtocol = false
 	c.protocols[number] |= bit
@@ -162,10 +164,4 @@ func (c *classes) uses(is4 bool) bool {
 		}
 	}
 	return false
-}
-
-// protocolNumber is IANA's number of a protocol.
-func protocolNumber(name string) (uint8, bool) {
-	number, ok := map[string]uint8{"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}[name]
-	return number, ok
 }

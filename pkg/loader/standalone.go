@@ -24,6 +24,8 @@ type StandaloneOptions struct {
 	// Secret keys the hash. The zero value will do, and makes runs repeatable: no stranger's packet
 	// comes here.
 	Secret bucket.Secret
+	// Objects replaces the built-in program: see [Objects]. Nil means the built-in one.
+	Objects *ebpf.CollectionSpec
 }
 
 // Standalone is the program as [StateDir.Attach] loads it, but attached to nothing and pinned
@@ -43,7 +45,7 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w (needs CAP_SYS_RESOURCE)", err)
 	}
-	spec, err := loadXdp()
+	spec, err := objects(AttachOptions{Objects: o.Objects})
 	if err != nil {
 		return nil, err
 	}
