@@ -44,15 +44,15 @@ func classify(r ruleset) (*classes, error) {
 		if err := c.addProtocol(bit, p.Match.Protocol); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrPolicy, p.Name, err)
 		}
-		if p.Scope == policy.ScopePerEndpoint {
+		if p.NeedsPort() {
 			c.endpoint |= bit
+			if p.OnFragment == policy.FragmentDrop {
+				c.hiddenDrop |= bit
+			}
 		}
 		if len(p.Match.Ports) == 0 {
 			c.portless |= bit
-			continue
-		}
-		c.endpoint |= bit
-		if c.ports == nil {
+		} else if c.ports == nil {
 			c.ports = make([]uint64, portCount)
 		}
 	}
@@ -67,7 +67,7 @@ func (c *classes) addProtocol(bit uint64, name string) error {
 		}
 		return nil
 	}
-	number, ok := protocolNumber(name)
+	number, ok := policy.ProtocolNumber(name)
 	if !ok {
 		return fmt.Errorf("unknown protocol %q", name)
 	}
@@ -162,10 +162,4 @@ func (c *classes) uses(is4 bool) bool {
 		}
 	}
 	return false
-}
-
-// protocolNumber is IANA's number of a protocol.
-func protocolNumber(name string) (uint8, bool) {
-	number, ok := map[string]uint8{"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}[name]
-	return number, ok
 }

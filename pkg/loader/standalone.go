@@ -43,7 +43,7 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w (needs CAP_SYS_RESOURCE)", err)
 	}
-	spec, err := loadXdp()
+	spec, err := ObjectsOf(o.Hook)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +69,12 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 		return nil, err
 	}
 	undo.push(func() error { s.built.close(); return nil })
-	s.policies, err = readPolicies(s.built.maps[".rodata"])
-	return s, err
+	loaded, err := readLoaded(o.Hook, s.built.maps[constantsSection], s.built.maps[documentMap])
+	if err != nil {
+		return nil, err
+	}
+	s.policies = loaded.policies
+	return s, nil
 }
 
 // Close unloads the program and unmaps the table; nothing of s may be used any more.

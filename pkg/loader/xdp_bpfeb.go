@@ -107,17 +107,6 @@ type xdpPolicyCounters struct {
 	Paced     uint64
 }
 
-type xdpPolicyLabel struct {
-	_          structs.HostLayout
-	Name       [64]int8
-	Limit      uint64
-	WindowNs   uint64
-	Priority   int64
-	Ipv4Prefix uint8
-	Ipv6Prefix uint8
-	Pad        [6]uint8
-}
-
 type xdpRate struct {
 	_      structs.HostLayout
 	Limit  xdpBucketLimit
@@ -179,7 +168,6 @@ const (
 	xdpVarMultiBuffer        = "multi_buffer"
 	xdpVarPolicies           = "policies"
 	xdpVarPolicyCount        = "policy_count"
-	xdpVarPolicyLabels       = "policy_labels"
 	xdpVarPortlessPolicies   = "portless_policies"
 	xdpVarProtocolPolicies   = "protocol_policies"
 	xdpVarSourcelessPolicies = "sourceless_policies"
@@ -266,7 +254,6 @@ type xdpVariableSpecs struct {
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
 	PolicyCount        *ebpf.VariableSpec `ebpf:"policy_count"`
-	PolicyLabels       *ebpf.VariableSpec `ebpf:"policy_labels"`
 	PortlessPolicies   *ebpf.VariableSpec `ebpf:"portless_policies"`
 	ProtocolPolicies   *ebpf.VariableSpec `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.VariableSpec `ebpf:"sourceless_policies"`
@@ -340,7 +327,6 @@ type xdpVariables struct {
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
 	Policies           *ebpf.Variable `ebpf:"policies"`
 	PolicyCount        *ebpf.Variable `ebpf:"policy_count"`
-	PolicyLabels       *ebpf.Variable `ebpf:"policy_labels"`
 	PortlessPolicies   *ebpf.Variable `ebpf:"portless_policies"`
 	ProtocolPolicies   *ebpf.Variable `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.Variable `ebpf:"sourceless_policies"`
