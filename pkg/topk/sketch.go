@@ -25,6 +25,10 @@ type counter[K comparable, V any] struct {
 	value  V
 }
 
+func (c *counter[K, V]) entry(growth float64) Entry[K, V] {
+	return Entry[K, V]{c.key, c.weight / growth, c.excess / growth, &c.value}
+}
+
 // Entry is a key that is kept. Count and Error are decayed to the instant that was asked for.
 type Entry[K comparable, V any] struct {
 	Key   K
@@ -51,7 +55,10 @@ func New[K comparable, V any](size int, halfLife time.Duration) *Sketch[K, V] {
 // if the key has none.
 func (s *Sketch[K, V]) Add(now time.Duration, key K, weight uint64) *V {
 	if weight == 0 {
-		return s.Get(key)
+		if i, kept := s.index[key]; kept {
+			return &s.counters[i].value
+		}
+		return nil
 	}
 	if n := s.decay.due(now); n > 0 {
 		s.rescale(n)
@@ -68,13 +75,13 @@ func (s *Sketch[K, V]) Add(now time.Duration, key K, weight uint64) *V {
 	return &c.value
 }
 
-// Get returns the value of a key that is kept, else nil.
-func (s *Sketch[K, V]) Get(key K) *V {
+// Lookup finds a key that is kept; false if it is not.
+func (s *Sketch[K, V]) Lookup(now time.Duration, key K) (Entry[K, V], bool) {
 	i, kept := s.index[key]
 	if !kept {
-		return nil
+		return Entry[K, V]{}, false
 	}
-	return &s.counters[i].value
+	return s.counters[i].entry(s.decay.growth(now)), true
 }
 
 // Top lists the n heaviest keys, the heaviest first.
@@ -86,8 +93,7 @@ func (s *Sketch[K, V]) Top(now time.Duration, n int) []Entry[K, V] {
 	growth := s.decay.growth(now)
 	top := make([]Entry[K, V], 0, min(max(0, n), len(order)))
 	for _, i := range order[:cap(top)] {
-		c := &s.counters[i]
-		top = append(top, Entry[K, V]{c.key, c.weight / growth, c.excess / growth, &c.value})
+		top = append(top, s.counters[i].entry(growth))
 	}
 	return top
 }

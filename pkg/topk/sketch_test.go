@@ -134,13 +134,13 @@ func TestValues(t *testing.T) {
 	if v := s.Add(0, "a", 1); *v != 1 {
 		t.Errorf("value of a: %d, want 1", *v)
 	}
-	if v := s.Get("b"); v == nil || *v != 2 {
-		t.Errorf("value of b: %v, want 2", v)
+	if e, ok := s.Lookup(0, "b"); !ok || *e.Value != 2 || e.Key != "b" || e.Count != 3 || e.Error != 0 {
+		t.Errorf("Lookup(b) = %+v, %v, want a count of 3 and a value of 2", e, ok)
 	}
-	if v := s.Add(0, "c", 0); v != nil || s.Get("c") != nil {
+	if v := s.Add(0, "c", 0); v != nil || kept(s, "c") {
 		t.Error("a weight of 0 claims a counter")
 	}
-	if v := s.Add(0, "c", 1); *v != 0 || s.Get("b") != nil {
+	if v := s.Add(0, "c", 1); *v != 0 || kept(s, "b") {
 		t.Errorf("c takes over b's value: %d, or b is still kept", *v)
 	}
 	if s.Len() != 2 || s.Size() != 2 || s.Min(0) != 4 {
@@ -149,6 +149,11 @@ func TestValues(t *testing.T) {
 	if got := New[string, int](-1, 0); got.Size() != 1 || got.Min(0) != 0 || len(got.Top(0, -1)) != 0 {
 		t.Error("a size below 1 is not 1")
 	}
+}
+
+func kept(s *Sketch[string, int], key string) bool {
+	_, ok := s.Lookup(0, key)
+	return ok
 }
 
 // zipf draws keys some of which are frequent, and more of them than a sketch keeps.
