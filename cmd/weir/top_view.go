@@ -2,12 +2,9 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/weir-limiter/weir/internal/top"
-	"github.com/weir-limiter/weir/pkg/loader"
 )
 
 const (
@@ -28,22 +25,29 @@ func writeTop(p *page, r *top.Report, l topLayout) {
 	writeTopTitle(p, r)
 	if r.Window > 0 {
 		writeTopTotal(p, r, l)
-		busiest := topPanel{title: "busiest, by packets that passed", list: r.Busiest, by: top.ByPassed, none: "no packet passed"}
-		if r.By == top.ByBytes {
-			busiest.title, busiest.by = "busiest, by bytes that passed", top.ByBytes
-		}
-		panels := []topPanel{busiest, {title: "most denied", list: r.Denied, by: top.ByDropped, none: "nobody was denied"}}
-		if r.By == top.ByDropped {
-			panels[0], panels[1] = panels[1], panels[0]
-		}
-		panels[0].rows, panels[1].rows = l.rows(len(panels[0].list), len(panels[1].list), topTotalLines(r))
-		for _, panel := range panels {
-			panel.write(p, l)
-		}
+		writeTopPanels(p, r, l)
 	}
 	if l.live {
+		p.printf("\n")
 		writeTopKeys(p, r.By)
 	}
+}
+
+func writeTopPanels(p *page, r *top.Report, l topLayout) {
+	busiest := &topPanel{title: "busiest, by packets that passed", list: r.Busiest, by: top.ByPassed, none: "no packet passed"}
+	if r.By == top.ByBytes {
+		busiest.title, busiest.by = "busiest, by bytes that passed", top.ByBytes
+	}
+	first, second := busiest, &topPanel{title: "most denied", list: r.Denied, by: top.ByDropped, none: "nobody was denied"}
+	if r.By == top.ByDropped {
+		first, second = second, first
+	}
+	rows1, rows2 := l.rows(len(first.list), len(second.list), topTotalLines(r))
+	first.fill(rows1)
+	second.fill(rows2)
+	size := l.spark(alignGrids(&first.grid, &second.grid), len(r.Total.History.Passed))
+	first.write(p, size)
+	second.write(p, size)
 }
 
 // rows shares the lines out among two panels. What the one does not need is the other's.
@@ -51,7 +55,7 @@ func (l topLayout) rows(a, b, total int) (rowsA, rowsB int) {
 	if l.height == 0 {
 		return a, b
 	}
-	const fixed = 1 + 2*3 + 1 // title; blank, panel's title and heading, twice; keys
+	const fixed = 1 + 2*3 + 2 // title; blank, panel's title and heading, twice; blank, keys
 	room := max(2, l.height-fixed-total)
 	rowsA = min(a, max(room/2, room-b))
 	return rowsA, min(b, room-rowsA)
@@ -103,7 +107,7 @@ func topTotalLines(r *top.Report) int {
 
 func writeTopTotal(p *page, r *top.Report, l topLayout) {
 	t := &r.Total
-	g := grid{columns: columns("", ">", "", ">", "")}
+	g := grid{columns: columns("", ">", "", ">")}
 	exact := func(n *float64) cell {
 		if n == nil {
 			return text("")
@@ -114,13 +118,18 @@ func writeTopTotal(p *page, r *top.Report, l topLayout) {
 	if t.Counted != nil {
 		passed, dropped = t.Counted.Passed, &t.Counted.Dropped
 	}
-	size := l.spark(60, len(t.History.Passed))
-	g.add(cell{"passed", faint}, text(rateText(t.Passed)+"/s"), exact(passed), text(bytesText(t.Bytes)+"/s"),
-		cell{sparkline(t.History.Passed, size), green})
-	g.add(cell{"dropped", faint}, colouredRate(t.Dropped, red, "/s"), exact(dropped), text(""),
-		cell{sparkline(t.History.Denied, size), red})
+	g.add(cell{"passed", faint}, text(rateText(t.Passed)+"/s"), exact(passed), text(bytesText(t.Bytes)+"/s"))
+	g.add(cell{"dropped", faint}, colouredRate(t.Dropped, red, "/s"), exact(dropped), text(""))
 	if t.Shadow > 0 {
-		g.add(cell{"in shadow", faint}, colouredRate(t.Shadow, yellow, "/s"), cell{"passed, and would have been dropped", faint}, text(""), text(""))
+		g.add(cell{"in shadow", faint}, colouredRate(t.Shadow, yellow, "/s"), cell{"passed, and would have been dropped", faint}, text(""))
+	}
+	if size := l.spark(g.width(), len(t.History.Passed)); size > 0 {
+		g.columns = append(g.columns, column{})
+		g.rows[0] = append(g.rows[0], cell{sparkline(t.History.Passed, size), green})
+		g.rows[1] = append(g.rows[1], cell{sparkline(t.History.Denied, size), red})
+		if t.Shadow > 0 {
+			g.rows[2] = append(g.rows[2], text(""))
+		}
 	}
 	g.write(p)
 }
@@ -132,126 +141,12 @@ func (l topLayout) spark(others, seconds int) int {
 		size = topMaxSpark
 	}
 	if l.width > 0 {
-		size = min(size, l.width-others-2)
+		size = min(size, l.width-others)
 	}
 	if size < topMinSpark && size < seconds || seconds < 3 && !l.live {
 		return 0
 	}
 	return size
-}
-
-// topPanel is a list of sources.
-type topPanel struct {
-	title, none string
-	list        []top.Source
-	by          top.By
-	rows        int
-}
-
-func (t *topPanel) write(p *page, l topLayout) {
-	p.printf("\n%s\n", p.paint(bold, t.title))
-	if len(t.list) == 0 {
-		p.printf("%s\n", p.paint(faint, t.none))
-		return
-	}
-	g := grid{columns: t.columns()}
-	for i := range t.list[:t.rows] {
-		g.add(t.row(&t.list[i])...)
-	}
-	history := t.history(&t.list[0])
-	if size := l.spark(g.width(), len(history)); size > 0 {
-		g.columns = append(g.columns, column{title: fmt.Sprintf("LAST %d s", size)})
-		for i := range g.rows {
-			g.rows[i] = append(g.rows[i], cell{sparkline(t.history(&t.list[i]), size), t.style()})
-		}
-	}
-	g.write(p)
-}
-
-func (t *topPanel) columns() []column {
-	switch t.by {
-	case top.ByBytes:
-		return columns("SOURCE", ">BYTES/s", ">PASSED/s", ">±", ">DENIED/s", ">SHARE", "MOSTLY", "DENIED BY")
-	case top.ByDropped:
-		return columns("SOURCE", ">DENIED/s", ">±", ">PASSED/s", ">SHARE", "MOSTLY", "DENIED BY")
-	}
-	return columns("SOURCE", ">PASSED/s", ">±", ">DENIED/s", ">SHARE", "MOSTLY", "DENIED BY")
-}
-
-func (t *topPanel) row(s *top.Source) []cell {
-	passed, denied := colouredRate(s.Passed.PerSecond, plain, ""), deniedCell(s)
-	share := text(fmt.Sprintf("%.1f %%", 100*s.Share))
-	rest := []cell{share, text(serviceText(s)), text(deniedBy(s))}
-	source := text(s.Source.String())
-	switch t.by {
-	case top.ByBytes:
-		return append([]cell{source, text(bytesText(s.Bytes)), passed, errorCell(s.Passed), denied}, rest...)
-	case top.ByDropped:
-		return append([]cell{source, denied, errorCell(s.Denied), passed}, rest...)
-	}
-	return append([]cell{source, passed, errorCell(s.Passed), denied}, rest...)
-}
-
-func (t *topPanel) history(s *top.Source) []uint64 {
-	switch t.by {
-	case top.ByBytes:
-		return s.History.Bytes
-	case top.ByDropped:
-		return s.History.Denied
-	}
-	return s.History.Passed
-}
-
-func (t *topPanel) style() style {
-	if t.by == top.ByDropped {
-		return red
-	}
-	return green
-}
-
-// deniedCell stands out by what was done: dropped, or only counted.
-func deniedCell(s *top.Source) cell {
-	if s.Dropped == 0 {
-		return colouredRate(s.Denied.PerSecond, yellow, "")
-	}
-	return colouredRate(s.Denied.PerSecond, red, "")
-}
-
-func errorCell(r top.Rate) cell { return cell{"±" + rateText(r.Error), faint} }
-
-func serviceText(s *top.Source) string {
-	if s.Port == 0 {
-		return s.Protocol
-	}
-	return fmt.Sprintf("%s/%d", s.Protocol, s.Port)
-}
-
-// deniedBy names who denied most often.
-func deniedBy(s *top.Source) string {
-	if s.DeniedBy == nil {
-		return ""
-	}
-	name := s.DeniedBy.Policy
-	if name == "" {
-		name = "unknown policy"
-	}
-	if runes := []rune(name); len(runes) > topMaxName {
-		name = string(runes[:topMaxName-1]) + "…"
-	}
-	switch s.DeniedBy.Cause {
-	case loader.CauseDeny:
-		name = "deny list"
-	case loader.CauseBan:
-		name = "ban"
-	case loader.CauseStranger:
-		name += " (stranger)"
-	case loader.CauseFragment:
-		name += " (fragment)"
-	}
-	if s.Dropped == 0 {
-		name += ", shadow"
-	}
-	return name
 }
 
 func writeTopKeys(p *page, by top.By) {
@@ -268,68 +163,4 @@ func writeTopKeys(p *page, by top.By) {
 		line = append(line, p.paint(s, k.text))
 	}
 	p.printf("%s\n", strings.Join(line, "   "))
-}
-
-// width is how many columns the grid has without indent.
-func (g *grid) width() int {
-	sum := 0
-	for i, c := range g.columns {
-		widest := utf8.RuneCountInString(c.title)
-		for _, row := range g.rows {
-			widest = max(widest, utf8.RuneCountInString(row[i].text))
-		}
-		sum += widest + 2
-	}
-	return sum
-}
-
-// rateText writes a rate with as many digits as tell something.
-func rateText(perSecond float64) string {
-	if perSecond < 9.95 && perSecond != math.Trunc(perSecond) {
-		return fmt.Sprintf("%.1f", perSecond)
-	}
-	return thousands(uint64(math.Round(perSecond)))
-}
-
-// colouredRate is a rate that stands out if there is one, and fades if not.
-func colouredRate(perSecond float64, s style, unit string) cell {
-	if perSecond == 0 {
-		s = faint
-	}
-	return cell{rateText(perSecond) + unit, s}
-}
-
-// bytesText writes bytes with three digits in a decimal unit.
-func bytesText(n float64) string {
-	units := []string{"B", "kB", "MB", "GB", "TB"}
-	unit := 0
-	for n >= 999.5 && unit < len(units)-1 {
-		n /= 1000
-		unit++
-	}
-	if n >= 99.95 || unit == 0 {
-		return fmt.Sprintf("%.0f %s", n, units[unit])
-	}
-	return fmt.Sprintf("%.3g %s", n, units[unit])
-}
-
-// sparkline draws the last values, up to size of them, the newest at the right. The largest is a full block;
-// nothing at all is a blank, so that it can be told from little.
-func sparkline(values []uint64, size int) string {
-	blocks := []rune("▁▂▃▄▅▆▇█")
-	values = values[max(0, len(values)-size):]
-	var largest uint64
-	for _, v := range values {
-		largest = max(largest, v)
-	}
-	var line strings.Builder
-	line.WriteString(strings.Repeat(" ", size-len(values)))
-	for _, v := range values {
-		if v == 0 {
-			line.WriteByte(' ')
-			continue
-		}
-		line.WriteRune(blocks[int(math.Ceil(float64(v)/float64(largest)*float64(len(blocks))))-1])
-	}
-	return line.String()
 }
