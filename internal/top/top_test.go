@@ -260,6 +260,7 @@ func TestErrors(t *testing.T) {
 			}
 		}
 	}
+	t.Logf("%d of %d", inside, all)
 	if share := float64(inside) / float64(all); share < 0.94 || all < 6*rounds {
 		t.Errorf("%d of %d estimates are as good as they say, want 19 of 20", inside, all)
 	}
