@@ -92,7 +92,7 @@ static __always_inline void sample_fill(struct event *e, const struct packet *p,
 	e->source[0] = p->source[0];
 	e->source[1] = p->source[1];
 	e->packets = s->packets;
-	e->bytes = s->bytes;
+	e->bytes = s->packets * (p->length / (p->segments ? p->segments : 1));
 	e->port = p->port;
 	e->version = p->version;
 	e->protocol = p->protocol;
@@ -127,9 +127,8 @@ static __always_inline void sample(const struct packet *p, const struct ruling *
 	c = stats_interface();
 	if (!c)
 		return;
-	s = &c->sampler[r->verdict != VERDICT_PASS];
+	s = &c->sampler[r->verdict == VERDICT_DROP];
 	s->packets += p->segments;
-	s->bytes += p->length;
 	if (!bucket_take(&budget, s->tat, bucket_ticks(clock_coarse_ns(clock)), 1, &next)) {
 		s->tat = next;
 		return;
@@ -145,8 +144,7 @@ static __always_inline void sample(const struct packet *p, const struct ruling *
 	e->time = clock_coarse_ns(clock);
 	e->interface = interface;
 	s->packets = 0;
-	s->bytes = 0;
-	bpf_ringbuf_submit(e, 0);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP); /* the listener looks by itself, ten times a second */
 }
 
 #endif

@@ -168,7 +168,7 @@ struct event {
 	__u64 source[2]; /* as in struct packet */
 	__u64 time;      /* ns of the monotonic clock */
 	__u64 packets;   /* that it stands for: those since the last event of its kind on this CPU */
-	__u64 bytes;
+	__u64 bytes;     /* the same, were they all as long as this one: so sources stay in proportion */
 	__u32 interface; /* its index */
 	__u16 port;
 	__u8 version;    /* 4 or 6 */
@@ -186,7 +186,6 @@ enum hook { HOOK_XDP = 0, HOOK_TC_INGRESS = 1, HOOK_TC_EGRESS = 2 };
 /* What a CPU's sampler has not told yet, of one kind of verdict. */
 struct sampler {
 	__u64 packets;
-	__u64 bytes;
 	__u64 tat; /* of the budget's bucket, in ticks */
 };
 
@@ -208,7 +207,7 @@ struct interface_counters {
 	__u64 listed_bytes[LIST_COUNT];
 	__u64 events_lost; /* samples that found the ring buffer full */
 	struct sampler sampler[2]; /* of what passed, and of what did not */
-	__u64 _pad[7];
+	__u64 _pad[9];
 };
 _Static_assert(sizeof(struct interface_counters) == 256, "interface_counters is shared with Go");
 

@@ -91,7 +91,7 @@ func lockEvents(path string) (*os.File, error) {
 func (d *StateDir) openEventsMap(pin string) (*ebpf.Map, error) {
 	m, err := ebpf.LoadPinnedMap(d.pin(pin), nil)
 	if errors.Is(err, os.ErrNotExist) {
-		if !exists(d.pin("table")) {
+		if _, err := os.Stat(d.pin(tablePin)); err != nil {
 			return nil, fmt.Errorf("%s: %w", d.name, ErrNothingAttached)
 		}
 		return nil, fmt.Errorf("%s: %w: there is no pin %s (run: weir attach again, with this version)", d.name, ErrNoEvents, pin)

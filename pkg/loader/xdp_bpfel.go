@@ -63,10 +63,9 @@ type xdpInterfaceCounters struct {
 	Sampler       [2]struct {
 		_       structs.HostLayout
 		Packets uint64
-		Bytes   uint64
 		Tat     uint64
 	}
-	Pad [7]uint64
+	Pad [9]uint64
 }
 
 type xdpLpmIpv4 struct {
