@@ -210,6 +210,7 @@ CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 	c->hash = policy->new_sources_hash;
 	c->table.cost = charge_cost(&policy->new_sources, 1);
 	c->table.tokens = 1;
+	c->table.evict_debt = 1; /* without their bucket no stranger at all would be admitted */
 	s = charge_slot(c->hash);
 	if (!s)
 		return CHARGE_ADMITTED;
@@ -221,6 +222,7 @@ CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 	c->table.cost = cost;
 	c->table.tokens = tokens;
 	c->table.extra = 0;
+	c->table.evict_debt = policy->on_pressure == ON_PRESSURE_PASS;
 	return flags & CHARGE_ADMITTED;
 }
 

@@ -112,7 +112,6 @@ struct {
  * the one swap of the link makes the whole new set true for a packet, or nothing of it.
  */
 const volatile struct policy policies[WEIR_MAX_POLICIES] = {};
-const volatile struct policy_label policy_labels[WEIR_MAX_POLICIES] = {};
 const volatile __u32 hook = 0;             /* enum hook */
 const volatile __u32 enforce_count = 0;    /* the first so many policies enforce */
 const volatile __u32 policy_count = 0;     /* the others up to here are in shadow */

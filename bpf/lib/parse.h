@@ -41,8 +41,9 @@ struct packet {
 	__u16 port;
 	__u8 port_state; /* enum port_state */
 	__u8 protocol;   /* IANA's number, behind the extension headers */
+	__u16 ip_offset; /* of the IP header in the frame */
 	__u8 version;    /* 4 or 6 */
-	__u8 _pad[3];
+	__u8 _pad;
 };
 
 /* How to look at a packet. */
@@ -201,6 +202,7 @@ static __always_inline int parse_ipv4(struct parse_cursor *c, const struct parse
 	if (ip->version_ihl >> 4 != 4 || (ip->version_ihl & 15) < 5)
 		return UNPARSED_BAD_HEADER;
 	p->version = 4;
+	p->ip_offset = (const __u8 *)ip - c->start;
 	p->claimed = parse_claimed_end(c, ip, bpf_ntohs(ip->total_length));
 	p->source[0] = 0;
 	p->source[1] = bpf_ntohl(view->outgoing ? ip->destination : ip->source);
@@ -286,6 +288,7 @@ static __always_inline int parse_ipv6(struct parse_cursor *c, const struct parse
 	if (ip->version_class >> 4 != 6)
 		return UNPARSED_BAD_HEADER;
 	p->version = 6;
+	p->ip_offset = (const __u8 *)ip - c->start;
 	p->claimed = parse_claimed_end(c, ip, bpf_ntohs(ip->payload_length));
 	if (p->claimed)
 		p->claimed += sizeof(*ip);

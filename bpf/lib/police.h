@@ -42,7 +42,7 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, s
 	if (c->table.wait > c->delay)
 		c->delay = c->table.wait;
 	if ((flags & CHARGE_ADMITTED) && c->table.wait)
-		stats_paced(policy->slot);
+		stats_paced(policy->slot, p);
 	return flags;
 }
 
@@ -83,9 +83,9 @@ static __always_inline void police_deny(__u32 rank, const struct packet *p, enum
 {
 	__u32 slot = policies[rank].slot;
 
-	stats_policy(slot, verdict, p->length);
+	stats_policy(slot, verdict, p);
 	if (cause == CAUSE_STRANGER)
-		stats_stranger(slot);
+		stats_stranger(slot, p);
 	if (r->verdict != VERDICT_PASS)
 		return; /* of several in shadow the first is told */
 	r->verdict = verdict;
@@ -117,7 +117,7 @@ static __always_inline int police_enforce(const struct matched *m, const struct 
 	}
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++)
 		if (m->apply >> i & 1)
-			stats_policy(policies[i].slot, VERDICT_PASS, p->length);
+			stats_policy(policies[i].slot, VERDICT_PASS, p);
 	return 1;
 }
 
@@ -134,7 +134,7 @@ static __always_inline void police_shadow(const struct matched *m, const struct 
 			continue;
 		flags = police_admits(i, p, clock, c);
 		if (flags & CHARGE_ADMITTED)
-			stats_policy(policies[i].slot, VERDICT_PASS, p->length);
+			stats_policy(policies[i].slot, VERDICT_PASS, p);
 		else
 			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}
@@ -162,7 +162,7 @@ static __always_inline int police_lists(const struct packet *p, __u32 list, stru
 			return 0;
 		list = LIST_BAN;
 	}
-	stats_listed(list, p->length);
+	stats_listed(list, p);
 	if (list != LIST_ALLOW) {
 		r->verdict = VERDICT_DROP;
 		r->cause = list == LIST_BAN ? CAUSE_BAN : CAUSE_DENY;

@@ -67,9 +67,11 @@ static __always_inline __u64 slot_worth(const struct slot *s)
 	return bucket_cost(&l, s->credit);
 }
 
+/* Whether the horizon holds. One that is farther ahead than any that was ever set, by a clock behind by 64 ms
+ * at most, is a very old one, from before the ticks wrapped: a signed comparison would believe it for a year. */
 static __always_inline int slot_denies(const struct slot *s, __u64 now, __u64 tokens)
 {
-	return (__s64)(s->deny_until - now) > 0 && tokens >= s->deny_tokens;
+	return s->deny_until - now - 1 < 2 * SLOT_HORIZON_MAX && tokens >= s->deny_tokens;
 }
 
 /*

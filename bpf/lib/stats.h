@@ -12,30 +12,31 @@ static __always_inline struct policy_counters *stats_of(__u32 slot)
 	return bpf_map_lookup_elem(&policy_stats, &slot);
 }
 
-static __always_inline void stats_policy(__u32 slot, enum verdict verdict, __u64 bytes)
+static __always_inline void stats_policy(__u32 slot, enum verdict verdict,
+					 const struct packet *p)
 {
 	struct policy_counters *c = stats_of(slot);
 
 	if (!c)
 		return; /* slot < WEIR_MAX_POLICIES, which the verifier can't know */
-	c->packets[verdict]++;
-	c->bytes[verdict] += bytes;
+	c->packets[verdict] += p->segments;
+	c->bytes[verdict] += p->length;
 }
 
-static __always_inline void stats_stranger(__u32 slot)
+static __always_inline void stats_stranger(__u32 slot, const struct packet *p)
 {
 	struct policy_counters *c = stats_of(slot);
 
 	if (c)
-		c->strangers++;
+		c->strangers += p->segments;
 }
 
-static __always_inline void stats_paced(__u32 slot)
+static __always_inline void stats_paced(__u32 slot, const struct packet *p)
 {
 	struct policy_counters *c = stats_of(slot);
 
 	if (c)
-		c->paced++;
+		c->paced += p->segments;
 }
 
 static __always_inline struct interface_counters *stats_interface(void)
@@ -63,14 +64,14 @@ static __always_inline void stats_table(int pressure, int contended)
 	c->contended += contended;
 }
 
-static __always_inline void stats_listed(__u32 list, __u64 bytes)
+static __always_inline void stats_listed(__u32 list, const struct packet *p)
 {
 	struct interface_counters *c = stats_interface();
 
 	if (!c || list >= LIST_COUNT)
 		return; /* the list came from a map, of which the verifier knows nothing */
-	c->listed_packets[list]++;
-	c->listed_bytes[list] += bytes;
+	c->listed_packets[list] += p->segments;
+	c->listed_bytes[list] += p->length;
 }
 
 /* What became of a packet, and who said so. */
@@ -91,7 +92,7 @@ static __always_inline void sample_fill(struct event *e, const struct packet *p,
 	e->source[0] = p->source[0];
 	e->source[1] = p->source[1];
 	e->packets = s->packets;
-	e->bytes = s->bytes;
+	e->bytes = s->packets * (p->length / (p->segments ? p->segments : 1));
 	e->port = p->port;
 	e->version = p->version;
 	e->protocol = p->protocol;
@@ -126,9 +127,8 @@ static __always_inline void sample(const struct packet *p, const struct ruling *
 	c = stats_interface();
 	if (!c)
 		return;
-	s = &c->sampler[r->verdict != VERDICT_PASS];
+	s = &c->sampler[r->verdict == VERDICT_DROP];
 	s->packets += p->segments;
-	s->bytes += p->length;
 	if (!bucket_take(&budget, s->tat, bucket_ticks(clock_coarse_ns(clock)), 1, &next)) {
 		s->tat = next;
 		return;
@@ -144,8 +144,7 @@ static __always_inline void sample(const struct packet *p, const struct ruling *
 	e->time = clock_coarse_ns(clock);
 	e->interface = interface;
 	s->packets = 0;
-	s->bytes = 0;
-	bpf_ringbuf_submit(e, 0);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP); /* the listener looks by itself, ten times a second */
 }
 
 #endif

@@ -20,7 +20,6 @@
 #define WEIR_SLOTS 512        /* per CPU; a power of two, and 16 KiB: half of a first-level cache */
 #define WEIR_MAX_BANS 65536   /* of each address family */
 #define WEIR_NO_POLICY 255    /* where a policy's counter slot stands, of a verdict that no policy gave */
-#define WEIR_POLICY_NAME_LEN 64 /* with the closing NUL */
 
 /* What happened to a packet, as one policy sees it: an index into struct policy_counters. */
 enum verdict {
@@ -113,7 +112,7 @@ struct hash_key {
 };
 _Static_assert(sizeof(struct hash_key) == 32, "hash_key is shared with Go");
 
-/* A policy as the packet path needs it; what only people read is in struct policy_label. */
+/* A policy as the packet path needs it. What only people read is in the document that is pinned beside. */
 struct policy {
 	struct hash_key key; /* of this policy alone, derived from the table's secret */
 	struct rate rate;
@@ -169,7 +168,7 @@ struct event {
 	__u64 source[2]; /* as in struct packet */
 	__u64 time;      /* ns of the monotonic clock */
 	__u64 packets;   /* that it stands for: those since the last event of its kind on this CPU */
-	__u64 bytes;
+	__u64 bytes;     /* the same, were they all as long as this one: so sources stay in proportion */
 	__u32 interface; /* its index */
 	__u16 port;
 	__u8 version;    /* 4 or 6 */
@@ -187,21 +186,8 @@ enum hook { HOOK_XDP = 0, HOOK_TC_INGRESS = 1, HOOK_TC_EGRESS = 2 };
 /* What a CPU's sampler has not told yet, of one kind of verdict. */
 struct sampler {
 	__u64 packets;
-	__u64 bytes;
 	__u64 tat; /* of the budget's bucket, in ticks */
 };
-
-/* A policy as its author wrote it, so that what is loaded can be told without the file. */
-struct policy_label {
-	char name[WEIR_POLICY_NAME_LEN];
-	__u64 limit;
-	__u64 window_ns;
-	__s64 priority;
-	__u8 ipv4_prefix;
-	__u8 ipv6_prefix;
-	__u8 _pad[6];
-};
-_Static_assert(sizeof(struct policy_label) == 96, "policy_label is shared with Go");
 
 /* Per policy and CPU. */
 struct policy_counters {
@@ -221,7 +207,7 @@ struct interface_counters {
 	__u64 listed_bytes[LIST_COUNT];
 	__u64 events_lost; /* samples that found the ring buffer full */
 	struct sampler sampler[2]; /* of what passed, and of what did not */
-	__u64 _pad[7];
+	__u64 _pad[9];
 };
 _Static_assert(sizeof(struct interface_counters) == 256, "interface_counters is shared with Go");
 

@@ -98,11 +98,15 @@ func (s *Slots) ask(hash uint64, r *Rate, now Clock, tokens uint64) (Taken, bool
 	case uint64(slot.credit) >= tokens:
 		slot.credit -= uint32(tokens)
 		return Admitted, true
-	case slot.denyUntil != 0 && int64(slot.denyUntil-now.by(r)) > 0 && tokens >= uint64(slot.denyTokens):
+	case slot.denyUntil != 0 && slot.denies(now.by(r)) && tokens >= uint64(slot.denyTokens):
 		return 0, true
 	}
 	return 0, false
 }
+
+// denies tells whether the horizon holds. One that is farther ahead than any that was ever set, by a clock
+// behind by 64 ms at most, is from before the ticks wrapped.
+func (s *slot) denies(now Ticks) bool { return s.denyUntil-now-1 < 2*horizonMax }
 
 // charge is charge_table of charge.h.
 func (s *Slots) charge(hash uint64, r *Rate, now Clock, tokens uint64, evictDebt bool) Taken {

@@ -183,12 +183,12 @@ func TestSizesAreBounded(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
 		"prefixes": {prefixes.String(), "test.yaml:2:7: deny: match.sources, allow and deny have more than 100000 entries together"},
 		"policies": {"policies:" + strings.Repeat("\n- {name: a, scope: per_ip, limit: 1, window: 1s}", policy.MaxPolicies+1), "there are 10001 policies"},
-		"bytes":  {"policies: []\n#" + strings.Repeat("x", MaxFileSize), "larger than 2097152 bytes"},
-		"depth":  {"allow: " + strings.Repeat("[", 100_000), "max depth of 32"},
-		"errors": {"policies: [" + strings.Repeat("1, ", 5000) + "]", "4900 more errors are not shown"},
-		"nodes":  {shared.String(), "more than 200000 values"},
-		"key":    {strings.Repeat("k", 100_000) + ": 1\n", "unknown field"},
-		"value":  {"policies: " + strings.Repeat("v", 100_000) + "\n", "want a list"},
+		"bytes":    {"policies: []\n#" + strings.Repeat("x", MaxFileSize), "larger than 2097152 bytes"},
+		"depth":    {"allow: " + strings.Repeat("[", 100_000), "max depth of 32"},
+		"errors":   {"policies: [" + strings.Repeat("1, ", 5000) + "]", "4900 more errors are not shown"},
+		"nodes":    {shared.String(), "more than 200000 values"},
+		"key":      {strings.Repeat("k", 100_000) + ": 1\n", "unknown field"},
+		"value":    {"policies: " + strings.Repeat("v", 100_000) + "\n", "want a list"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse("test.yaml", []byte(c.file))

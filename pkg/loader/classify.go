@@ -41,20 +41,18 @@ func classify(r ruleset) (*classes, error) {
 	for rank, p := range r.policies {
 		bit := uint64(1) << rank
 		c.replaces = c.replaces || len(p.Replaces) > 0
-		if err := c.addProtocol(bit, p.Match); err != nil {
+		if err := c.addProtocol(bit, p.Match.Protocol); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrPolicy, p.Name, err)
 		}
 		if p.NeedsPort() {
 			c.endpoint |= bit
-		}
-		if p.OnFragment == policy.FragmentDrop {
-			c.hiddenDrop |= bit
+			if p.OnFragment == policy.FragmentDrop {
+				c.hiddenDrop |= bit
+			}
 		}
 		if len(p.Match.Ports) == 0 {
 			c.portless |= bit
-			continue
-		}
-		if c.ports == nil {
+		} else if c.ports == nil {
 			c.ports = make([]uint64, portCount)
 		}
 	}
@@ -62,16 +60,16 @@ func classify(r ruleset) (*classes, error) {
 	return c, nil
 }
 
-func (c *classes) addProtocol(bit uint64, m policy.Match) error {
-	if m.Protocol == "" {
+func (c *classes) addProtocol(bit uint64, name string) error {
+	if name == "" {
 		for i := range c.protocols {
 			c.protocols[i] |= bit
 		}
 		return nil
 	}
-	number, ok := m.ProtocolNumber()
+	number, ok := policy.ProtocolNumber(name)
 	if !ok {
-		return fmt.Errorf("unknown protocol %q", m.Protocol)
+		return fmt.Errorf("unknown protocol %q", name)
 	}
 	c.anyProtocol = false
 	c.protocols[number] |= bit

@@ -53,9 +53,9 @@ type Counters struct {
 	Contended uint64
 }
 
-func (d *StateDir) readCounters(id attachmentID, policies []LoadedPolicy) (Counters, error) {
+func (d *StateDir) readCounters(set string, policies []LoadedPolicy) (Counters, error) {
 	c := newCounters()
-	stats, err := ebpf.LoadPinnedMap(d.pin(id.String(), "policy_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
+	stats, err := ebpf.LoadPinnedMap(d.pin(set, "policy_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return c, err
 	}
@@ -65,7 +65,7 @@ func (d *StateDir) readCounters(id attachmentID, policies []LoadedPolicy) (Count
 			return c, err
 		}
 	}
-	return c, d.readInterfaceCounters(id, &c)
+	return c, d.readInterfaceCounters(set, &c)
 }
 
 func newCounters() Counters {
@@ -101,8 +101,8 @@ func sumVerdicts(cpus []xdpPolicyCounters) map[policy.Verdict]Count {
 	return sum
 }
 
-func (d *StateDir) readInterfaceCounters(id attachmentID, c *Counters) error {
-	stats, err := ebpf.LoadPinnedMap(d.pin(id.String(), "interface_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
+func (d *StateDir) readInterfaceCounters(set string, c *Counters) error {
+	stats, err := ebpf.LoadPinnedMap(d.pin(set, "interface_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ const (
 	unitBytes        = 1
 	modeShadow       = 1
 	onPressureDrop   = 1
+	paces            = 1
 	scopePerEndpoint = 1
 	scopeGlobal      = 2
 )
@@ -56,7 +57,6 @@ func thisMachine() (machine, error) {
 // constants are the load-time constants that make a program out of the object.
 type constants struct {
 	policies [MaxPolicies]xdpPolicy
-	labels   [MaxPolicies]xdpPolicyLabel
 	enforce  uint32 // the first so many enforce, the others are in shadow
 	count    uint32
 }
@@ -75,8 +75,8 @@ func (m machine) encode(h Hook, policies []policy.Policy, secret bucket.Secret, 
 			}
 			c.enforce++
 		}
-		if p.Layer != policy.LayerKernel || len(p.Name) >= len(c.labels[i].Name) {
-			return nil, fmt.Errorf("%w: %s: want layer kernel, and a name of 63 bytes at most", ErrPolicy, p.Name)
+		if p.Layer != policy.LayerKernel {
+			return nil, fmt.Errorf("%w: %s: want layer kernel", ErrPolicy, p.Name)
 		}
 		encoded, err := m.encodePolicy(h, &p, secret)
 		if err != nil {
@@ -85,12 +85,14 @@ func (m machine) encode(h Hook, policies []policy.Policy, secret bucket.Secret, 
 		encoded.Slot = slots[p.Name]
 		encoded.Replaces = replaced(policies, i)
 		c.policies[i] = *encoded
-		c.labels[i] = encodeLabel(p)
 	}
 	return c, nil
 }
 
 func (m machine) encodePolicy(h Hook, p *policy.Policy, secret bucket.Secret) (*xdpPolicy, error) {
+	if p.Action == policy.ActionPace && h != HookTCEgress {
+		return nil, fmt.Errorf("action pace is for %s, not for %s", HookTCEgress, h.orXDP())
+	}
 	rate, err := m.rate(p.Limit, p.Window, p.Burst)
 	if err != nil {
 		return nil, err
@@ -110,6 +112,7 @@ func (m machine) encodePolicy(h Hook, p *policy.Policy, secret bucket.Secret) (*
 		Mode:       flag(p.Mode == policy.ModeShadow, modeShadow),
 		OnPressure: flag(p.OnPressure == policy.PressureDrop, onPressureDrop),
 		Scope:      scope,
+		Pace:       flag(p.Action == policy.ActionPace, paces),
 	}
 	if n := p.NewSources; n != nil {
 		rate, err := m.rate(n.Limit, n.Window, n.Limit)
@@ -165,17 +168,6 @@ func flag(is bool, value uint8) uint8 {
 	return 0
 }
 
-func encodeLabel(p policy.Policy) xdpPolicyLabel {
-	l := xdpPolicyLabel{
-		Limit: p.Limit, WindowNs: uint64(p.Window), Priority: int64(p.Priority),
-		Ipv4Prefix: p.IPv4Prefix, Ipv6Prefix: p.IPv6Prefix,
-	}
-	for i := range len(p.Name) {
-		l.Name[i] = int8(p.Name[i])
-	}
-	return l
-}
-
 // LoadedPolicy is a policy as a program in the kernel has it.
 type LoadedPolicy struct {
 	policy.Policy
@@ -185,46 +177,15 @@ type LoadedPolicy struct {
 	mask bucket.Mask
 }
 
-// decode is the inverse of encode.
-func decode(p *xdpPolicy, l *xdpPolicyLabel) LoadedPolicy {
-	name := make([]byte, 0, len(l.Name))
-	for _, c := range l.Name {
-		if c == 0 {
-			break
-		}
-		name = append(name, byte(c))
+// decode puts a policy's constants beside what its author wrote.
+func decode(encoded *xdpPolicy, p policy.Policy) LoadedPolicy {
+	return LoadedPolicy{
+		Policy: p,
+		Slot:   encoded.Slot,
+		rate:   decodeRate(encoded.Rate),
+		key:    bucket.HashKey{Offset: encoded.Key.Offset, Multiplier: encoded.Key.Multiplier},
+		mask:   bucket.Mask{IPv4: encoded.Ipv4Mask, IPv6: encoded.Ipv6Mask},
 	}
-	out := LoadedPolicy{
-		Policy: policy.Policy{
-			Name: string(name), Scope: policy.ScopePerIP, Layer: policy.LayerKernel,
-			Limit: l.Limit, Window: time.Duration(l.WindowNs), Burst: p.Rate.Limit.Burst,
-			Unit: policy.UnitRequests, Mode: policy.ModeEnforce, OnPressure: policy.PressurePass,
-			Algorithm: policy.AlgorithmTokenBucket, Consistency: policy.ConsistencyLocal,
-			OnStoreFailure: policy.StoreFailureLocal, Priority: int(l.Priority),
-			OnFragment: policy.FragmentPass, Action: policy.ActionDrop,
-			IPv4Prefix: l.Ipv4Prefix, IPv6Prefix: l.Ipv6Prefix,
-		},
-		Slot: p.Slot,
-		rate: decodeRate(p.Rate),
-		key:  bucket.HashKey{Offset: p.Key.Offset, Multiplier: p.Key.Multiplier},
-		mask: bucket.Mask{IPv4: p.Ipv4Mask, IPv6: p.Ipv6Mask},
-	}
-	switch p.Scope {
-	case scopePerEndpoint:
-		out.Scope = policy.ScopePerEndpoint
-	case scopeGlobal:
-		out.Scope = policy.ScopeGlobal
-	}
-	if p.Unit == unitBytes {
-		out.Unit = policy.UnitBytes
-	}
-	if p.Mode == modeShadow {
-		out.Mode = policy.ModeShadow
-	}
-	if p.OnPressure == onPressureDrop {
-		out.OnPressure = policy.PressureDrop
-	}
-	return out
 }
 
 func decodeRate(r xdpRate) bucket.Rate {

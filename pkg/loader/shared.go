@@ -55,7 +55,7 @@ func (s *shared) table() *ebpf.Map { return s.maps[xdpMapTable] }
 
 // openShared opens the table and what goes with it, or makes them.
 func (d *StateDir) openShared(spec *ebpf.CollectionSpec, entries int) (_ *shared, err error) {
-	if !exists(d.pin(tablePin)) {
+	if _, err := os.Stat(d.pin(tablePin)); errors.Is(err, os.ErrNotExist) {
 		return d.makeShared(spec, entries)
 	}
 	id, err := d.readIdentity()

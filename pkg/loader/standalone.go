@@ -24,7 +24,7 @@ type StandaloneOptions struct {
 	// Secret keys the hash. The zero value will do, and makes runs repeatable: no stranger's packet
 	// comes here.
 	Secret bucket.Secret
-	// Objects replaces the built-in program: see [Objects]. Nil means the built-in one.
+	// Objects replaces the built-in object, for tests that load a changed one: see [ObjectsOf].
 	Objects *ebpf.CollectionSpec
 }
 
@@ -45,9 +45,11 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w (needs CAP_SYS_RESOURCE)", err)
 	}
-	spec, err := objects(AttachOptions{Objects: o.Objects})
-	if err != nil {
-		return nil, err
+	spec := o.Objects
+	if spec == nil {
+		if spec, err = ObjectsOf(o.Hook); err != nil {
+			return nil, err
+		}
 	}
 	common, err := newShared(spec, o.TableEntries, o.Secret)
 	if err != nil {
@@ -71,8 +73,12 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 		return nil, err
 	}
 	undo.push(func() error { s.built.close(); return nil })
-	s.policies, err = readPolicies(s.built.maps[".rodata"])
-	return s, err
+	loaded, err := readLoaded(o.Hook, s.built.maps[constantsSection], s.built.maps[documentMap])
+	if err != nil {
+		return nil, err
+	}
+	s.policies = loaded.policies
+	return s, nil
 }
 
 // Close unloads the program and unmaps the table; nothing of s may be used any more.

@@ -63,10 +63,9 @@ type xdpInterfaceCounters struct {
 	Sampler       [2]struct {
 		_       structs.HostLayout
 		Packets uint64
-		Bytes   uint64
 		Tat     uint64
 	}
-	Pad [7]uint64
+	Pad [9]uint64
 }
 
 type xdpLpmIpv4 struct {
@@ -105,17 +104,6 @@ type xdpPolicyCounters struct {
 	Bytes     [3]uint64
 	Strangers uint64
 	Paced     uint64
-}
-
-type xdpPolicyLabel struct {
-	_          structs.HostLayout
-	Name       [64]int8
-	Limit      uint64
-	WindowNs   uint64
-	Priority   int64
-	Ipv4Prefix uint8
-	Ipv6Prefix uint8
-	Pad        [6]uint8
 }
 
 type xdpRate struct {
@@ -179,7 +167,6 @@ const (
 	xdpVarMultiBuffer        = "multi_buffer"
 	xdpVarPolicies           = "policies"
 	xdpVarPolicyCount        = "policy_count"
-	xdpVarPolicyLabels       = "policy_labels"
 	xdpVarPortlessPolicies   = "portless_policies"
 	xdpVarProtocolPolicies   = "protocol_policies"
 	xdpVarSourcelessPolicies = "sourceless_policies"
@@ -266,7 +253,6 @@ type xdpVariableSpecs struct {
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
 	PolicyCount        *ebpf.VariableSpec `ebpf:"policy_count"`
-	PolicyLabels       *ebpf.VariableSpec `ebpf:"policy_labels"`
 	PortlessPolicies   *ebpf.VariableSpec `ebpf:"portless_policies"`
 	ProtocolPolicies   *ebpf.VariableSpec `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.VariableSpec `ebpf:"sourceless_policies"`
@@ -340,7 +326,6 @@ type xdpVariables struct {
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
 	Policies           *ebpf.Variable `ebpf:"policies"`
 	PolicyCount        *ebpf.Variable `ebpf:"policy_count"`
-	PolicyLabels       *ebpf.Variable `ebpf:"policy_labels"`
 	PortlessPolicies   *ebpf.Variable `ebpf:"portless_policies"`
 	ProtocolPolicies   *ebpf.Variable `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.Variable `ebpf:"sourceless_policies"`

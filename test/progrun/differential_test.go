@@ -135,7 +135,7 @@ func loadClocked(t *testing.T, o loader.StandaloneOptions) (*loader.Standalone, 
 			t.Error(err)
 		}
 	})
-	if o.Objects, err = loader.Objects(); err != nil {
+	if o.Objects, err = loader.ObjectsOf(loader.HookXDP); err != nil {
 		t.Fatal(err)
 	}
 	if clock.Inject(o.Objects.Programs["weir_xdp"]) == 0 {

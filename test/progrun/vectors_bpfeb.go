@@ -49,8 +49,8 @@ type vectorsVector struct {
 				FracBits  uint32
 				Pad       uint32
 			}
-			Lease  uint64
-			Id     uint32
+			Id     uint64
+			Lease  uint32
 			Coarse uint32
 		}
 		NewSources struct {
@@ -63,8 +63,8 @@ type vectorsVector struct {
 				FracBits  uint32
 				Pad       uint32
 			}
-			Lease  uint64
-			Id     uint32
+			Id     uint64
+			Lease  uint32
 			Coarse uint32
 		}
 		NewSourcesHash uint64

@@ -1,0 +1,119 @@
+package loader
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/weir-limiter/weir/pkg/bucket"
+)
+
+// plan is all that makes a program of its own out of the object.
+type plan struct {
+	hook      Hook
+	ruleset   ruleset
+	constants *constants
+	classes   *classes
+}
+
+// newPlan compiles a ruleset. Policies that are running keep their counters' slots; fresh are the slots of
+// those that are not.
+func newPlan(h Hook, r ruleset, secret bucket.Secret, running []LoadedPolicy) (_ *plan, fresh []uint8, err error) {
+	m, err := thisMachine()
+	if err != nil {
+		return nil, nil, err
+	}
+	slots, fresh := assignSlots(r.policies, running)
+	p := &plan{hook: h, ruleset: r}
+	if p.constants, err = m.encode(h, r.policies, secret, slots); err != nil {
+		return nil, nil, err
+	}
+	p.classes, err = classify(r)
+	return p, fresh, err
+}
+
+func (p *plan) setConstants(spec *ebpf.CollectionSpec, sets, multiBuffer uint32) error {
+	c := p.classes
+	for name, value := range map[string]any{
+		xdpVarHook:               p.hook.number(),
+		xdpVarPolicies:           p.constants.policies,
+		xdpVarEnforceCount:       p.constants.enforce,
+		xdpVarPolicyCount:        p.constants.count,
+		xdpVarTableMask:          sets - 1,
+		xdpVarMultiBuffer:        multiBuffer,
+		xdpVarMatchSources4:      truth(c.uses(true)),
+		xdpVarMatchSources6:      truth(c.uses(false)),
+		xdpVarMatchProtocol:      truth(!c.anyProtocol),
+		xdpVarMatchPorts:         truth(c.ports != nil),
+		xdpVarMatchEndpoint:      truth(c.endpoint != 0 || !c.anyProtocol),
+		xdpVarMatchReplaces:      truth(c.replaces),
+		xdpVarSourcelessPolicies: c.sourceless,
+		xdpVarProtocolPolicies:   c.protocols,
+		xdpVarPortlessPolicies:   c.portless,
+		xdpVarEndpointPolicies:   c.endpoint,
+		xdpVarHiddenDrop:         c.hiddenDrop,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set constant %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func truth(is bool) uint32 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// sizeMaps makes what is not asked for as small as it can be.
+func (p *plan) sizeMaps(spec *ebpf.CollectionSpec, sets uint32) {
+	spec.Maps[xdpMapTable].MaxEntries = sets
+	n4 := 0
+	for prefix := range p.classes.sources {
+		if prefix.Addr().Is4() {
+			n4++
+		}
+	}
+	spec.Maps[xdpMapSources4].MaxEntries = uint32(max(n4, 1))
+	spec.Maps[xdpMapSources6].MaxEntries = uint32(max(len(p.classes.sources)-n4, 1))
+	spec.Maps[xdpMapPorts].MaxEntries = uint32(max(len(p.classes.ports), 1))
+}
+
+// fillMaps writes what match.h looks up. No packet sees the maps yet.
+func (p *plan) fillMaps(maps map[string]*ebpf.Map) error {
+	var (
+		keys4          []xdpLpmIpv4
+		keys6          []xdpLpmIpv6
+		rules4, rules6 []xdpSourceRule
+	)
+	for prefix, rule := range p.classes.sources {
+		if prefix.Addr().Is4() {
+			keys4, rules4 = append(keys4, xdpLpmIpv4{PrefixLength: uint32(prefix.Bits()), Address: prefix.Addr().As4()}), append(rules4, rule)
+		} else {
+			keys6, rules6 = append(keys6, xdpLpmIpv6{PrefixLength: uint32(prefix.Bits()), Address: prefix.Addr().As16()}), append(rules6, rule)
+		}
+	}
+	if err := fill(maps[xdpMapSources4], keys4, rules4); err != nil {
+		return err
+	}
+	if err := fill(maps[xdpMapSources6], keys6, rules6); err != nil {
+		return err
+	}
+	ports := make([]uint32, len(p.classes.ports))
+	for i := range ports {
+		ports[i] = uint32(i)
+	}
+	return fill(maps[xdpMapPorts], ports, p.classes.ports)
+}
+
+func fill[K, V any](m *ebpf.Map, keys []K, values []V) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
+		return fmt.Errorf("fill a map of %d entries: %w", len(keys), explain(err))
+	}
+	return nil
+}
