@@ -69,6 +69,9 @@ func (d *StateDir) Apply(policies []policy.Policy) ([]*Attachment, error) {
 		if err != nil {
 			return err
 		}
+		if len(all) == 0 {
+			return fmt.Errorf("%s: %w", d.name, ErrNothingAttached)
+		}
 		entries, err := d.tableEntries()
 		if err != nil {
 			return err

@@ -320,7 +320,7 @@ func (s *stage) awaitFree(x target) {
 // await polls until a condition holds.
 func (s *stage) await(what string, holds func() bool) {
 	s.Helper()
-	look := time.NewTicker(5 * time.Millisecond)
+	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for deadline := time.After(patience); !holds(); {
 		select {
