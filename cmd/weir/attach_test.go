@@ -180,12 +180,15 @@ func TestAttachRefuses(t *testing.T) {
 		err  string
 	}{
 		{"no interface", []string{"attach"}, exitUsage, "want one interface"},
-		{"unknown hook", []string{"attach", "eth0", "-c", file, "--hook", "tc-ingress"}, exitUsage, "xdp only"},
+		{"unknown hook", []string{"attach", "eth0", "-c", file, "--hook", "tc"}, exitUsage, "xdp, tc-ingress or tc-egress"},
 		{"unknown mode", []string{"attach", "eth0", "-c", file, "--mode", "fast"}, exitUsage, "auto, native or generic"},
+		{"a mode of another hook", []string{"attach", "eth0", "-c", file, "--hook", "tc-egress", "--mode", "native"}, exitUsage, "auto, tcx or clsact"},
 		{"unknown interface", []string{"attach", "nope0", "-c", file}, exitFailure, "no such interface"},
 		{"no file", []string{"attach", "eth0", "-c", file + "x"}, exitFailure, "name the file with -c"},
 		{"bad file", []string{"attach", "eth0", "-c", "../../testdata/config/bad/burst-zero.yaml"}, exitFailure, "burst-zero.yaml:"},
 		{"nothing to enforce", []string{"attach", "eth0", "-c", writeConfig(t, "policies: []")}, exitFailure, "no policy for the kernel"},
+		{"detach a hook that does not exist", []string{"detach", "eth0", "--hook", "tc"}, exitUsage, "xdp, tc-ingress or tc-egress"},
+		{"detach a hook and all", []string{"detach", "--all", "--hook", "xdp"}, exitUsage, "--all takes every one"},
 		{"detach what", []string{"detach"}, exitUsage, "--all"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -74,6 +74,9 @@ func (d *StateDir) Apply(policies []policy.Policy) ([]*Attachment, error) {
 		if err != nil {
 			return err
 		}
+		if len(all) == 0 {
+			return fmt.Errorf("%s: %w", d.name, ErrNothingAttached)
+		}
 		entries, err := d.tableEntries()
 		if err != nil {
 			return err
@@ -135,6 +138,7 @@ type change struct {
 	iface   netlink.Link // nil: wherever it is attached
 	current *current
 	built   *built
+	placed  hold  // that the change made, if it did
 	refused error // why the mode is not the best one
 }
 
@@ -143,6 +147,9 @@ func (t *transaction) close() {
 		c.current.close()
 		if c.built != nil {
 			c.built.close()
+		}
+		if c.placed != nil {
+			c.placed.close() // the pin holds it
 		}
 	}
 }

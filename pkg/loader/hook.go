@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Hook says where in a packet's way a program runs.
@@ -97,7 +98,13 @@ func ObjectsOf(h Hook) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.object()
+	spec, err := t.object()
+	if err != nil {
+		return nil, err
+	}
+	// The listener maps it; the library would add the flag by itself, but only later.
+	spec.Maps[controlSection].Flags |= unix.BPF_F_MMAPABLE
+	return spec, nil
 }
 
 // entryPoint names the program of an object that packets enter by.

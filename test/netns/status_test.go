@@ -29,6 +29,7 @@ type status struct {
 type attachment struct {
 	Interface string            `json:"interface"`
 	Index     int               `json:"ifindex"`
+	Hook      string            `json:"hook"`
 	Mode      string            `json:"mode"`
 	State     string            `json:"state"`
 	Program   program           `json:"program"`
