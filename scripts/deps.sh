@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Go: clang 19 for the BPF programs and for the native
-# tests, and the firewalls that weir bench compares with. On Debian and Ubuntu, as root; elsewhere it says what is missing. "make build" and "make demo" need none of it.
+# tests, and the firewalls that weir bench compares with. On Debian and Ubuntu, as root; elsewhere it says what
+# is missing. "make build" and "make demo" need none of it, and "make bench" leaves out what is not there.
 set -euo pipefail
 
 # command -> Debian package

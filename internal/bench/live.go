@@ -110,12 +110,20 @@ func (r *runner) prepare(w *wire, sources uint64) {
 			w.admits = admission{burst: float64(n.Limit), rate: perSecond}
 		}
 	default:
-		// Every source has then spent the tokens that it got while it was the others' turn.
-		w.leadIn = 12 * int(sources)
+		// Nearly every source has then spent the tokens that it got while it was the others' turn. A turn of the slower ones would
+		// otherwise last so long that the kernel takes the CPU away from it (see onEach).
+		w.leadIn = 8 * int(sources)
 		w.admits = admission{burst: float64(sources) * tightBurst, rate: float64(sources) * tightLimit, least: true}
-		if n := r.live.NewSources; w.title == nameWeir && n != nil {
-			// Until no source is a stranger any more.
-			w.learn = time.Duration(1.3 * float64(sources) / float64(n.Limit) * float64(n.Window))
+		if w.title == nameWeir {
+			r.prepareWeir(w, sources)
 		}
+	}
+}
+
+// prepareWeir lets weir get to know the sources, so that none of them is a stranger any more.
+func (r *runner) prepareWeir(w *wire, sources uint64) {
+	w.leadIn = 12 * int(sources)
+	if n := r.live.NewSources; n != nil {
+		w.learn = time.Duration(1.3 * float64(sources) / float64(n.Limit) * float64(n.Window))
 	}
 }
