@@ -26,8 +26,12 @@ demo: build ## watch the kernel hold flooding hosts to their limit; needs root
 	bin/weir demo
 
 .PHONY: bench
-bench: build ## the tables of docs/PERFORMANCE.md; needs root
+bench: build ## the tables of docs/PERFORMANCE.md, in some three minutes; needs root
 	bin/weir bench --compare bpf/bench/lru.bpf.o
+
+.PHONY: cost
+cost: build ## what the verifier says of each program: instructions and stack; needs root
+	bin/weir bench --only verifier
 
 .PHONY: test
 test: deps lint check-generated test-unit test-native test-bpf test-netns ## everything that CI runs
