@@ -146,7 +146,7 @@ func loadModules() error {
 func (s *suite) start(port *os.File, m machine) error {
 	args := []string{
 		"-p", s.Package, "-t", filepath.Join(testsPath, s.binary()), "-test.v=test2json",
-		"-test.timeout=" + (m.Timeout * 9 / 10).String(), "-test.run=" + s.Run, "-test.skip=" + s.Skip,
+		"-test.short", "-test.timeout=" + (m.Timeout * 9 / 10).String(), "-test.run=" + s.Run, "-test.skip=" + s.skip(),
 	}
 	cmd := exec.Command(filepath.Join(binPath, "test2json"), args...)
 	cmd.Dir = filepath.Join(treePath, s.Package)

@@ -9,12 +9,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,7 +40,7 @@ func main() {
 	}
 }
 
-// runMachines boots one after the other, as they would only take the processors from each other, and fails if one did.
+// runMachines boots all at once, as each waits a good part of its time, and fails if one did.
 func runMachines(ctx context.Context, machines []machine, verbose bool) error {
 	if len(machines) == 0 {
 		return fmt.Errorf("no such machine")
@@ -50,18 +54,43 @@ func runMachines(ctx context.Context, machines []machine, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	failed := 0
+	tellLeftOut(os.Stdout, machines)
+	var group errgroup.Group
+	var failed atomic.Int64
 	for _, m := range machines {
-		r, err := m.boot(ctx, img)
-		if err != nil {
-			return fmt.Errorf("kernel %s, %d CPUs: %w", m.Kernel, m.CPUs, err)
-		}
-		if !r.write(os.Stdout, m, verbose) {
-			failed++
-		}
+		group.Go(func() error {
+			r, err := m.boot(ctx, img)
+			if err != nil {
+				return fmt.Errorf("kernel %s, %d CPUs: %w", m.Kernel, m.CPUs, err)
+			}
+			var text bytes.Buffer // whole, beside those of the others
+			if !r.write(&text, m, verbose) {
+				failed.Add(1)
+			}
+			_, err = text.WriteTo(os.Stdout)
+			return err
+		})
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d machines failed", failed, len(machines))
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if failed.Load() > 0 {
+		return fmt.Errorf("%d of %d machines failed", failed.Load(), len(machines))
 	}
 	return nil
+}
+
+// tellLeftOut says what runs on none of these kernels.
+func tellLeftOut(w io.Writer, machines []machine) {
+	told := map[leftOut]bool{}
+	for _, m := range machines {
+		for _, s := range m.Suites {
+			for _, l := range s.LeftOut {
+				if !told[l] {
+					fmt.Fprintf(w, "left out of %s: %s (%s)\n", s.Package, l.Pattern, l.Reason)
+				}
+				told[l] = true
+			}
+		}
+	}
 }
