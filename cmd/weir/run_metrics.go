@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -10,23 +11,15 @@ import (
 
 var _ metrics.Source = (*daemon)(nil)
 
-// errStopping is what a scrape gets that comes too late.
-var errStopping = errors.New("weir run is ending")
-
 // Kernel reads the counters. The goroutine that changes attachments reads them, as one that is being
 // made anew can't be read.
 func (d *daemon) Kernel() (metrics.Kernel, error) {
-	reply := make(chan reading, 1) // so that nobody waits for a scrape that was given up
-	select {
-	case <-d.stopped:
-		return metrics.Kernel{}, errStopping
-	case d.asked <- reply:
+	var all []loader.Attachment
+	var err error
+	if doErr := d.do(context.Background(), func() { all, err = d.reconciler.own() }); doErr != nil {
+		return metrics.Kernel{}, doErr
 	}
-	r := <-reply
-	if r.err != nil {
-		return metrics.Kernel{}, r.err
-	}
-	return kernelMetrics(r.attachments), nil
+	return kernelMetrics(all), err
 }
 
 func kernelMetrics(all []loader.Attachment) metrics.Kernel {
