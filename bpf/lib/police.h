@@ -16,7 +16,7 @@
 static __always_inline __u64 police_cost(const volatile struct policy *policy,
 					 const struct packet *p)
 {
-	return policy->unit == UNIT_BYTES ? p->length : 1;
+	return policy->unit == UNIT_BYTES ? p->length : p->packets;
 }
 
 static __always_inline struct bucket_set *police_set(__u64 hash)
@@ -101,13 +101,13 @@ static __always_inline enum verdict police_enforce(const struct packet *p, __u64
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
 		if (police_admits(i, p, now))
 			continue;
-		stats_policy(policies[i].slot, VERDICT_DROP, p->length);
+		stats_policy(policies[i].slot, VERDICT_DROP, p);
 		for (__u32 j = 0; j < WEIR_MAX_POLICIES && j < i; j++)
 			police_refund_at(j, p);
 		return VERDICT_DROP;
 	}
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++)
-		stats_policy(policies[i].slot, VERDICT_PASS, p->length);
+		stats_policy(policies[i].slot, VERDICT_PASS, p);
 	return VERDICT_PASS;
 }
 
@@ -117,7 +117,7 @@ static __always_inline void police_shadow(const struct packet *p, __u64 now)
 	for (__u32 i = enforce_count; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
 		enum verdict v = police_admits(i, p, now) ? VERDICT_PASS : VERDICT_SHADOW_DROP;
 
-		stats_policy(policies[i].slot, v, p->length);
+		stats_policy(policies[i].slot, v, p);
 	}
 }
 

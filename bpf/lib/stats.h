@@ -4,15 +4,17 @@
 #define WEIR_STATS_H
 
 #include "maps.h"
+#include "parse.h"
 
-static __always_inline void stats_policy(__u32 slot, enum verdict verdict, __u64 bytes)
+static __always_inline void stats_policy(__u32 slot, enum verdict verdict,
+					  const struct packet *p)
 {
 	struct policy_counters *c = bpf_map_lookup_elem(&policy_stats, &slot);
 
 	if (!c)
 		return; /* slot < WEIR_MAX_POLICIES, which the verifier can't know */
-	c->packets[verdict]++;
-	c->bytes[verdict] += bytes;
+	c->packets[verdict] += p->packets;
+	c->bytes[verdict] += p->length;
 }
 
 static __always_inline void stats_unparsed(__u32 reason)

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,27 +20,35 @@ func newAttachCommand(e *env) *cobra.Command {
 		Short: "Enforce a file's kernel policies on an interface, without a daemon",
 		Long: `Enforce the kernel policies of a configuration file on an interface. What is attached is pinned: it
 works on when the command has ended, until "weir detach". On an interface that weir is attached to
-already, the policies are replaced in one step, and every bucket keeps its state.`,
+already, the policies are replaced in one step, and every bucket keeps its state.
+
+At xdp packets are judged before the kernel has spent anything on them, at tc-ingress before the stack sees
+them, where the driver has no XDP or another program has it, and at tc-egress on their way out. An interface
+may have all three, which draw on the same buckets.
+
+  --mode native, generic   of xdp: in the driver, or in the stack, which costs more for each packet
+  --mode tcx, clsact       of tc: by a link beside other programs, or as a filter, on kernels before 6.6`,
 		Example: `  weir attach eth0 -c /etc/weir/weir.yaml
-  weir attach eth0 -c weir.yaml --mode native`,
+  weir attach eth0 -c weir.yaml --mode native
+  weir attach eth0 -c weir.yaml --hook tc-egress`,
 		Args:              exactArgs(1, "one interface"),
 		ValidArgsFunction: completeInterface,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if hook != string(config.HookXDP) {
-				return usagef("--hook %s: this version of weir attaches to xdp only", hook)
-			}
-			return attach(e, args[0], file, loader.Mode(mode))
+			return attach(e, args[0], file, loader.Hook(hook), loader.Mode(mode))
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "/etc/weir/weir.yaml", "configuration file")
-	cmd.Flags().StringVar(&hook, "hook", "xdp", "xdp")
-	cmd.Flags().StringVar(&mode, "mode", "auto", "auto, native or generic")
+	cmd.Flags().StringVar(&hook, "hook", "xdp", "xdp, tc-ingress or tc-egress")
+	cmd.Flags().StringVar(&mode, "mode", "auto", "auto; native or generic of xdp; tcx or clsact of tc")
 	return cmd
 }
 
-func attach(e *env, iface, file string, mode loader.Mode) error {
-	if mode != loader.ModeAuto && mode != loader.ModeNative && mode != loader.ModeGeneric {
-		return usagef("--mode %s: want auto, native or generic", mode)
+func attach(e *env, iface, file string, hook loader.Hook, mode loader.Mode) error {
+	if err := checkHook(hook); err != nil {
+		return err
+	}
+	if !slices.Contains(hook.Modes(), mode) {
+		return usagef("--mode %s: want %s at %s", mode, oneOf(hook.Modes()), hook)
 	}
 	c, err := config.Load(file)
 	if err != nil {
@@ -50,20 +60,44 @@ func attach(e *env, iface, file string, mode loader.Mode) error {
 	}
 	return e.change(func(d *loader.StateDir) error {
 		a, err := d.Attach(loader.AttachOptions{
-			Interface: iface, Mode: mode, Policies: policies, TableEntries: int(c.Table.Entries),
+			Interface: iface, Hook: hook, Mode: mode, Policies: policies, TableEntries: int(c.Table.Entries),
 		})
 		if err != nil {
 			return err
 		}
 		return e.print(attachmentJSON(a), func(w io.Writer) error {
-			if a.NativeRefused != nil {
-				fmt.Fprintf(e.err, "weir: %v\n", a.NativeRefused)
+			if a.Refused != nil {
+				fmt.Fprintf(e.err, "weir: %v\n", a.Refused)
 			}
 			_, err := fmt.Fprintf(w, "attached to %s: %s, %s mode, program %d, %s\n",
 				a.Interface, a.Hook, a.Mode, a.Program.ID, plural(len(a.Policies), "policy", "policies"))
 			return err
 		})
 	})
+}
+
+// checkHook holds that a hook is one that there is.
+func checkHook(hook loader.Hook) error {
+	if !slices.Contains(loader.Hooks(), hook) {
+		return usagef("--hook %s: want %s", hook, oneOf(loader.Hooks()))
+	}
+	return nil
+}
+
+// oneOf is a list for people: "a, b or c".
+func oneOf[T ~string](all []T) string {
+	var b strings.Builder
+	for i, v := range all {
+		switch {
+		case i == 0:
+		case i == len(all)-1:
+			b.WriteString(" or ")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(v))
+	}
+	return b.String()
 }
 
 func plural(n int, one, many string) string {

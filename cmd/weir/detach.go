@@ -11,35 +11,47 @@ import (
 
 func newDetachCommand(e *env) *cobra.Command {
 	var all bool
+	var hook string
 	cmd := &cobra.Command{
 		Use:   "detach IFACE | --all",
 		Short: "Take weir off an interface, or off all of them",
-		Long: `Take weir off an interface. With the last one go the buckets and everything else that was pinned: nothing
+		Long: `Take weir off an interface, at all its hooks or the one that is named. With the last one go the buckets and everything else that was pinned: nothing
 is left behind.`,
 		ValidArgsFunction: completeInterface,
-		Example:           "  weir detach eth0\n  weir detach --all",
+		Example:           "  weir detach eth0\n  weir detach eth0 --hook tc-egress\n  weir detach --all",
 		Args: func(_ *cobra.Command, args []string) error {
 			if all == (len(args) == 1) || len(args) > 1 {
 				return usagef("want one interface, or --all")
 			}
-			return nil
+			if hook == "" {
+				return nil
+			}
+			if all {
+				return usagef("--hook chooses one of an interface's, and --all takes every one")
+			}
+			return checkHook(loader.Hook(hook))
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return e.change(func(d *loader.StateDir) error { return detach(e, d, args) })
+			return e.change(func(d *loader.StateDir) error { return detach(e, d, args, loader.Hook(hook)) })
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every interface of the state directory")
+	cmd.Flags().StringVar(&hook, "hook", "", "xdp, tc-ingress or tc-egress; without it, all of the interface's")
 	return cmd
 }
 
-func detach(e *env, d *loader.StateDir, args []string) error {
+func detach(e *env, d *loader.StateDir, args []string, hook loader.Hook) error {
 	what := "everything"
 	err := error(nil)
-	if len(args) == 1 {
+	switch {
+	case len(args) == 0:
+		err = d.DetachAll()
+	case hook == "":
 		what = args[0]
 		err = d.Detach(what)
-	} else {
-		err = d.DetachAll()
+	default:
+		what = args[0] + " at " + string(hook)
+		err = d.DetachHook(args[0], hook)
 	}
 	if err != nil {
 		return err

@@ -139,6 +139,9 @@ func attachmentState(p *page, a *loader.Attachment) string {
 	if a.State == loader.StateVanished {
 		return p.paint(red, string(a.State)) + ": the interface is gone (weir detach " + a.Interface + " removes what is left)"
 	}
+	if a.State == loader.StateRemoved {
+		return p.paint(red, string(a.State)) + ": somebody took the filter off (weir attach puts it back)"
+	}
 	return fmt.Sprintf("%s mode, %s", a.Mode, p.paint(green, string(a.State)))
 }
 

@@ -10,7 +10,7 @@ type attachmentView struct {
 	Interface string            `json:"interface"`
 	Index     int               `json:"ifindex"`
 	Namespace uint64            `json:"netns"`
-	Hook      string            `json:"hook"`
+	Hook      loader.Hook       `json:"hook"`
 	Mode      loader.Mode       `json:"mode"`
 	State     loader.State      `json:"state"`
 	Program   loader.Program    `json:"program"`

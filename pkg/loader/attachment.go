@@ -25,6 +25,7 @@ type State string
 const (
 	StateAttached State = "attached"
 	StateVanished State = "vanished" // the interface is gone; weir run attaches again when it returns
+	StateRemoved  State = "removed"  // somebody took the filter off: clsact has nothing to keep it by
 )
 
 // Attachment is one interface that weir is on. It is a copy, taken when it was read.
@@ -33,15 +34,17 @@ type Attachment struct {
 	Index     int // 0 once the interface has vanished
 	// Namespace is the inode of the interface's network namespace.
 	Namespace uint64
-	Hook      string
-	// Mode is native or generic.
+	Hook      Hook
+	// Mode is that which the attachment has, never auto.
 	Mode Mode
-	// NativeRefused says why the mode is generic though auto was asked for. Only Attach knows it.
-	NativeRefused error
-	State         State
-	Program       Program
-	Policies      []LoadedPolicy // in the order of evaluation
-	Counters      Counters
+	// Refused says why the mode is not the best of its hook though auto was asked for. Only Attach knows it.
+	Refused  error
+	State    State
+	Program  Program
+	Policies []LoadedPolicy // in the order of evaluation
+	Counters Counters
+
+	id attachmentID
 }
 
 // Attachments reads all attachments, sorted by their pins' names.
@@ -56,8 +59,8 @@ func (d *StateDir) Attachments() ([]Attachment, error) {
 	var all []Attachment
 	for _, id := range ids {
 		a, err := d.readAttachment(id)
-		if errors.Is(err, os.ErrNotExist) && !exists(d.pin(id.String())) {
-			continue // detached while it was read
+		if errors.Is(err, errUnattached) {
+			continue // not yet, or not any more
 		}
 		if err != nil {
 			return nil, err
@@ -67,53 +70,54 @@ func (d *StateDir) Attachments() ([]Attachment, error) {
 	return all, nil
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func (d *StateDir) readAttachment(id attachmentID) (*Attachment, error) {
-	wrap := func(err error) error {
-		return fmt.Errorf("read the attachment to %s: %w", id.iface, explain(err))
+	a := &Attachment{Interface: id.iface, Namespace: id.namespace, Hook: id.hook, id: id}
+	err := d.readPlace(id, a)
+	if err == nil {
+		err = d.readSet(id, func(set string) error { return d.readAttachedSet(set, a) })
 	}
-	a := &Attachment{Interface: id.iface, Namespace: id.namespace, Hook: id.hook}
-	if err := d.readLink(id, a); err != nil {
-		return nil, wrap(err)
-	}
-	if err := a.readProgram(d.pin(id.String(), "program")); err != nil {
-		return nil, wrap(err)
-	}
-	constants, err := ebpf.LoadPinnedMap(d.pin(id.String(), "constants"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
-		return nil, wrap(err)
-	}
-	defer constants.Close()
-	if a.Policies, err = readPolicies(constants); err != nil {
-		return nil, wrap(err)
-	}
-	if a.Counters, err = d.readCounters(id, a.Policies); err != nil {
-		return nil, wrap(err)
+		return nil, fmt.Errorf("read the attachment to %s: %w", id.iface, explain(err))
 	}
 	return a, nil
 }
 
-func (d *StateDir) readLink(id attachmentID, a *Attachment) error {
-	l, mode, err := d.openLink(id)
+func (d *StateDir) readAttachedSet(set string, a *Attachment) error {
+	if err := a.readProgram(d.pin(set, "program")); err != nil {
+		return err
+	}
+	constants, err := ebpf.LoadPinnedMap(d.pin(set, "constants"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	info, err := l.Info()
+	defer constants.Close()
+	if a.Policies, err = readPolicies(a.Hook, constants); err != nil {
+		return err
+	}
+	a.Counters, err = d.readCounters(set, a.Policies)
+	return err
+}
+
+// readPlace reads where the attachment is, and what the interface is called now.
+func (d *StateDir) readPlace(id attachmentID, a *Attachment) error {
+	h, mode, err := d.openHold(id)
 	if err != nil {
 		return err
 	}
-	if a.Index, err = linkIndex(info); err != nil {
+	defer h.close()
+	at, err := h.whereabouts()
+	if err != nil {
 		return err
 	}
-	a.State, a.Mode = StateAttached, mode
-	if a.Index == 0 {
+	a.Index, a.Mode = at.index, mode
+	switch {
+	case at.index == 0:
 		a.State = StateVanished
 		return nil
+	case at.program == 0 && !at.unknown:
+		a.State = StateRemoved
+	default:
+		a.State = StateAttached
 	}
 	here, err := netNamespace()
 	if err != nil || here != a.Namespace {
@@ -126,7 +130,7 @@ func (d *StateDir) readLink(id attachmentID, a *Attachment) error {
 	if err != nil {
 		return err
 	}
-	if state, err := stateOn(l, iface); err != nil || state != linkHere {
+	if on, err := h.on(iface); err != nil || !on {
 		return err // of the same index by chance: ours was moved to another namespace
 	}
 	a.Interface = iface.Attrs().Name // it may have been renamed since
@@ -152,8 +156,8 @@ func (a *Attachment) readProgram(pin string) error {
 }
 
 // readPolicies reads the policies back from a program's constants.
-func readPolicies(rodata *ebpf.Map) ([]LoadedPolicy, error) {
-	spec, err := loadXdp()
+func readPolicies(hook Hook, rodata *ebpf.Map) ([]LoadedPolicy, error) {
+	spec, err := ObjectsOf(hook)
 	if err != nil {
 		return nil, err
 	}

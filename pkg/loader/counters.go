@@ -38,9 +38,9 @@ type Counters struct {
 	Contended uint64
 }
 
-func (d *StateDir) readCounters(id attachmentID, policies []LoadedPolicy) (Counters, error) {
+func (d *StateDir) readCounters(set string, policies []LoadedPolicy) (Counters, error) {
 	c := Counters{Policies: map[string]map[policy.Verdict]Count{}, Unparsed: map[string]uint64{}}
-	stats, err := ebpf.LoadPinnedMap(d.pin(id.String(), "policy_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
+	stats, err := ebpf.LoadPinnedMap(d.pin(set, "policy_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return c, err
 	}
@@ -50,7 +50,7 @@ func (d *StateDir) readCounters(id attachmentID, policies []LoadedPolicy) (Count
 			return c, err
 		}
 	}
-	return c, d.readInterfaceCounters(id, &c)
+	return c, d.readInterfaceCounters(set, &c)
 }
 
 func readPolicyCounters(stats *ebpf.Map, slot uint8) (map[policy.Verdict]Count, error) {
@@ -70,8 +70,8 @@ func readPolicyCounters(stats *ebpf.Map, slot uint8) (map[policy.Verdict]Count, 
 	return sum, nil
 }
 
-func (d *StateDir) readInterfaceCounters(id attachmentID, c *Counters) error {
-	stats, err := ebpf.LoadPinnedMap(d.pin(id.String(), "interface_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
+func (d *StateDir) readInterfaceCounters(set string, c *Counters) error {
+	stats, err := ebpf.LoadPinnedMap(d.pin(set, "interface_stats"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}

@@ -5,38 +5,36 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 )
 
 // current is what is attached before a change. It is empty if nothing is.
 type current struct {
-	link      link.Link // nil: not attached, or attached to an interface that has vanished
-	mode      Mode
-	program   *ebpf.Program
-	constants *ebpf.Map
-	stats     map[string]*ebpf.Map
-	policies  []LoadedPolicy
+	hold     hold // nil: not attached, or to an interface that has vanished
+	dead     hold // what is left of an attachment whose interface has vanished, or that was taken off
+	mode     Mode
+	program  *ebpf.Program
+	stats    map[string]*ebpf.Map
+	policies []LoadedPolicy
 }
 
 func (c *current) close() {
-	if c.link != nil {
-		c.link.Close()
+	for _, h := range []hold{c.hold, c.dead} {
+		if h != nil {
+			h.close()
+		}
 	}
 	if c.program != nil {
 		c.program.Close()
-	}
-	if c.constants != nil {
-		c.constants.Close()
 	}
 	for _, m := range c.stats {
 		m.Close()
 	}
 }
 
-// find names the attachment to an interface: by the link, as the interface may have been renamed since,
-// else by the name, under which an interface that vanished may have left one.
-func (d *StateDir) find(iface netlink.Link) (attachmentID, error) {
+// find names the attachment to a hook of an interface: by the hold, as the interface may have been
+// renamed since, else by the name, under which an interface that vanished may have left one.
+func (d *StateDir) find(hook Hook, iface netlink.Link) (attachmentID, error) {
 	namespace, err := netNamespace()
 	if err != nil {
 		return attachmentID{}, err
@@ -45,18 +43,18 @@ func (d *StateDir) find(iface netlink.Link) (attachmentID, error) {
 	if err != nil {
 		return attachmentID{}, err
 	}
-	named := attachmentID{HookXDP, iface.Attrs().Name, namespace}
+	named := attachmentID{hook.orXDP(), iface.Attrs().Name, namespace}
 	for _, id := range ids {
-		if id.namespace != namespace {
+		if id.namespace != namespace || id.hook != named.hook {
 			continue
 		}
 		state, err := d.stateOn(id, iface)
 		switch {
 		case err != nil:
 			return id, err
-		case state == linkHere:
+		case state == holdHere:
 			return id, nil
-		case id == named && state == linkElsewhere:
+		case id == named && state == holdElsewhere:
 			return id, fmt.Errorf("%w: what is attached as %s is on another interface now, which was renamed or moved (run: weir detach %s, which takes it off that one)",
 				ErrIncompatible, id.iface, id.iface)
 		}
@@ -64,44 +62,42 @@ func (d *StateDir) find(iface netlink.Link) (attachmentID, error) {
 	return named, nil
 }
 
-// linkState says where a link is, as seen from one interface.
-type linkState int
+// holdState says where a hold is, as seen from one interface.
+type holdState int
 
 const (
-	linkGone linkState = iota // its interface has vanished
-	linkHere
-	linkElsewhere
+	holdGone holdState = iota // its interface has vanished, or somebody took it off
+	holdHere
+	holdElsewhere
 )
 
-func (d *StateDir) stateOn(id attachmentID, iface netlink.Link) (linkState, error) {
-	l, _, err := d.openLink(id)
-	if err != nil {
-		return 0, fmt.Errorf("open the pinned link of %s: %w (run: weir detach %s)", id.iface, err, id.iface)
+func (d *StateDir) stateOn(id attachmentID, iface netlink.Link) (holdState, error) {
+	h, _, err := d.openHold(id)
+	if errors.Is(err, errUnattached) {
+		return holdGone, nil
 	}
-	defer l.Close()
-	return stateOn(l, iface)
+	if err != nil {
+		return holdGone, err
+	}
+	defer h.close()
+	return stateOn(h, iface)
 }
 
-// stateOn compares indices and programs: an interface that moved to another network namespace takes
-// its link along, and its index may be another interface's here.
-func stateOn(l link.Link, iface netlink.Link) (linkState, error) {
-	info, err := l.Info()
-	if err != nil {
-		return 0, fmt.Errorf("read the link's interface: %w", err)
+func stateOn(h hold, iface netlink.Link) (holdState, error) {
+	at, err := h.whereabouts()
+	if err != nil || at.index == 0 || at.program == 0 {
+		return holdGone, err
 	}
-	index, err := linkIndex(info)
-	if err != nil || index == 0 {
-		return linkGone, err
+	on, err := h.on(iface)
+	if err != nil || !on {
+		return holdElsewhere, err
 	}
-	xdp := iface.Attrs().Xdp
-	if index == iface.Attrs().Index && xdp != nil && xdp.ProgId == uint32(info.Program) {
-		return linkHere, nil
-	}
-	return linkElsewhere, nil
+	return holdHere, nil
 }
 
 // openCurrent opens an attachment to change it. If its interface has vanished, and perhaps another
-// one of that name has come, the link holds nothing any more: the counters are kept, the rest is made anew.
+// one of that name has come, the hold has nothing any more: the counters are kept, the rest is made anew.
+// iface is where the hold is to be; nil: wherever it is.
 func (d *StateDir) openCurrent(id attachmentID, iface netlink.Link) (_ *current, err error) {
 	c := &current{stats: map[string]*ebpf.Map{}}
 	defer func() {
@@ -109,78 +105,71 @@ func (d *StateDir) openCurrent(id attachmentID, iface netlink.Link) (_ *current,
 			c.close()
 		}
 	}()
-	if !exists(d.pin(id.String())) {
+	h, mode, err := d.openHold(id)
+	if errors.Is(err, errUnattached) {
 		return c, nil
 	}
-	l, mode, err := d.openLink(id)
 	if err != nil {
-		return nil, fmt.Errorf("open the pinned link of %s: %w (run: weir detach %s)", id.iface, err, id.iface)
-	}
-	state, err := stateOn(l, iface)
-	if err != nil {
-		l.Close()
 		return nil, err
 	}
-	if state == linkHere {
-		c.link, c.mode = l, mode
+	at, err := h.whereabouts()
+	alive := at.index != 0 && at.program != 0
+	if alive && iface != nil {
+		alive, err = h.on(iface)
+	}
+	if alive {
+		c.hold, c.mode = h, mode
 	} else {
-		l.Close()
+		c.dead = h
 	}
-	if c.program, err = ebpf.LoadPinnedProgram(d.pin(id.String(), "program"), nil); err != nil {
-		return nil, fmt.Errorf("open the pinned program of %s: %w (run: weir detach %s)", id.iface, err, id.iface)
-	}
-	if err := d.openCurrentMaps(id, c); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	c.policies, err = readPolicies(c.constants)
-	if errors.Is(err, ErrIncompatible) {
-		err = nil // of another version: it is replaced all the same, and counts from zero
+	set, err := d.setOf(id, at)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	if err := d.openCurrentSet(id, set, c); err != nil {
+		return nil, fmt.Errorf("open what is pinned for %s: %w (run: weir detach %s)", id.iface, err, id.iface)
+	}
+	return c, nil
 }
 
-// openCurrentMaps opens the constants, and the counters if this version counts in the same way.
-func (d *StateDir) openCurrentMaps(id attachmentID, c *current) error {
-	spec, err := loadXdp()
+// openCurrentSet opens the program, and the counters if this version counts in the same way.
+func (d *StateDir) openCurrentSet(id attachmentID, set string, c *current) (err error) {
+	if c.program, err = ebpf.LoadPinnedProgram(d.pin(set, "program"), nil); err != nil {
+		return fmt.Errorf("program: %w", err)
+	}
+	constants, err := d.openMap(set, "constants")
 	if err != nil {
 		return err
 	}
-	for name, pin := range ownMaps {
-		m, err := ebpf.LoadPinnedMap(d.pin(id.String(), pin), nil)
+	defer constants.Close()
+	c.policies, err = readPolicies(id.hook, constants)
+	if errors.Is(err, ErrIncompatible) {
+		err = nil // of another version: it is replaced all the same, and counts from zero
+	}
+	if err != nil {
+		return err
+	}
+	return d.openCurrentStats(id, set, c)
+}
+
+func (d *StateDir) openCurrentStats(id attachmentID, set string, c *current) error {
+	spec, err := ObjectsOf(id.hook)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{xdpMapPolicyStats, xdpMapInterfaceStats} {
+		m, err := ebpf.LoadPinnedMap(d.pin(set, ownMaps[name]), nil)
 		if err != nil {
-			return fmt.Errorf("open the pinned %s of %s: %w (run: weir detach %s)", pin, id.iface, err, id.iface)
+			return fmt.Errorf("%s: %w", ownMaps[name], err)
 		}
-		switch {
-		case name == ".rodata":
-			c.constants = m
-		case spec.Maps[name].Compatible(m) == nil:
-			c.stats[name] = m
-		default:
+		if spec.Maps[name].Compatible(m) != nil {
 			m.Close()
+			continue
 		}
+		c.stats[name] = m
 	}
 	return nil
-}
-
-// openLink opens the link of an attachment. Its pin is named by the mode, which the kernel tells only
-// to those in the interface's network namespace.
-func (d *StateDir) openLink(id attachmentID) (link.Link, Mode, error) {
-	var errs []error
-	for mode, pin := range linkPins {
-		l, err := link.LoadPinnedLink(d.pin(id.String(), pin), nil)
-		if err == nil {
-			return l, mode, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, "", errors.Join(errs...)
-}
-
-// linkIndex is the index of the interface that a link is on; 0 once it has vanished.
-func linkIndex(info *link.Info) (int, error) {
-	xdp := info.XDP()
-	if xdp == nil {
-		return 0, fmt.Errorf("%w: the pinned link is of type %v, want XDP", ErrIncompatible, info.Type)
-	}
-	return int(xdp.Ifindex), nil
 }

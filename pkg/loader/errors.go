@@ -9,10 +9,12 @@ import (
 )
 
 var (
-	// ErrConflict says that another XDP program is on the interface. weir never evicts one.
-	ErrConflict = errors.New("another XDP program is attached")
+	// ErrConflict says that another program has the place on the interface. weir never evicts one.
+	ErrConflict = errors.New("another program is attached")
 	// ErrNoNativeXDP says that the driver can't run XDP programs itself, or not as it is set up.
 	ErrNoNativeXDP = errors.New("the driver refuses native XDP")
+	// ErrNoTCX says that the kernel has no tcx links, which came with Linux 6.6.
+	ErrNoTCX = errors.New("the kernel has no tcx links")
 )
 
 // explain adds the mend to what the kernel answered to a bpf system call.

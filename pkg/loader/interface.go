@@ -68,7 +68,7 @@ func netNamespace() (uint64, error) {
 
 // attachmentID is what a pinned attachment is named by.
 type attachmentID struct {
-	hook      string
+	hook      Hook
 	iface     string
 	namespace uint64 // two of them may have an interface of the same name
 }
@@ -88,5 +88,5 @@ func parseAttachmentID(name string) (attachmentID, bool) {
 	hook, rest, ok1 := strings.Cut(name, ":")
 	iface, namespace, ok2 := strings.Cut(rest, "@")
 	inode, err := strconv.ParseUint(namespace, 10, 64)
-	return attachmentID{hook, unescapeName.Replace(iface), inode}, ok1 && ok2 && err == nil
+	return attachmentID{Hook(hook), unescapeName.Replace(iface), inode}, ok1 && ok2 && err == nil
 }

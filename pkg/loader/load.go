@@ -3,7 +3,6 @@ package loader
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -12,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// build loads the program, unattached, and pins it in the directory for that.
+// build loads the program, unattached and not pinned.
 func (d *StateDir) build(o AttachOptions, current *current, undo *undoStack) (*built, error) {
 	// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; later ones don't, and this does nothing.
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -43,15 +42,14 @@ func (d *StateDir) build(o AttachOptions, current *current, undo *undoStack) (*b
 	if err := clearSlots(b.maps[xdpMapPolicyStats], fresh); err != nil {
 		return nil, err
 	}
-	undo.push(func() error { return os.RemoveAll(d.pin(tmpName)) })
-	return b, d.pinBuilt(b)
+	return b, nil
 }
 
 func objects(o AttachOptions) (*ebpf.CollectionSpec, error) {
 	if o.Objects != nil {
 		return o.Objects.Copy(), nil
 	}
-	return loadXdp()
+	return ObjectsOf(o.Hook)
 }
 
 // built is a loaded program with the maps that are its own.
@@ -100,10 +98,10 @@ func load(spec *ebpf.CollectionSpec, c *constants, table *ebpf.Map, current *cur
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
 	if err != nil {
-		return nil, fmt.Errorf("load the XDP program: %w", explain(err))
+		return nil, fmt.Errorf("load the program: %w", explain(err))
 	}
 	defer coll.Close()
-	b := &built{program: coll.DetachProgram(xdpProgWeirXdp), maps: map[string]*ebpf.Map{}}
+	b := &built{program: coll.DetachProgram(entryPoint(spec)), maps: map[string]*ebpf.Map{}}
 	for name := range ownMaps {
 		b.maps[name] = coll.DetachMap(name)
 	}
@@ -113,6 +111,9 @@ func load(spec *ebpf.CollectionSpec, c *constants, table *ebpf.Map, current *cur
 // multiBuffer tells whether the kernel hands packets in several buffers to XDP programs, and if not
 // takes the flag off that says that ours can have them. 5.18 is the first that does.
 func multiBuffer(spec *ebpf.CollectionSpec) (uint32, error) {
+	if spec.Programs[xdpProgWeirXdp] == nil {
+		return 0, nil
+	}
 	err := features.HaveProgramHelper(ebpf.XDP, asm.FnXdpGetBuffLen)
 	if err == nil {
 		return 1, nil
@@ -134,22 +135,6 @@ func clearSlots(stats *ebpf.Map, slots []uint8) error {
 	for _, slot := range slots {
 		if err := stats.Put(uint32(slot), zero); err != nil {
 			return fmt.Errorf("clear the counters of slot %d: %w", slot, err)
-		}
-	}
-	return nil
-}
-
-func (d *StateDir) pinBuilt(b *built) error {
-	d.clearLeftovers()
-	if err := os.Mkdir(d.pin(tmpName), 0o700); err != nil {
-		return fmt.Errorf("make the directory to load in: %w", err)
-	}
-	if err := b.program.Pin(d.pin(tmpName, "program")); err != nil {
-		return fmt.Errorf("pin the program: %w", err)
-	}
-	for name, m := range b.maps {
-		if err := m.Pin(d.pin(tmpName, ownMaps[name])); err != nil {
-			return fmt.Errorf("pin %s: %w", name, err)
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ const LayoutVersion = layoutVersion
 // Owner is the attachment that something pinned belongs to. It is empty for what all of them share.
 type Owner struct {
 	Interface string `json:"interface,omitempty"` // the name at the time of the attachment
+	Hook      Hook   `json:"hook,omitempty"`
 	Namespace uint64 `json:"netns,omitempty"`
 }
 
@@ -56,10 +57,10 @@ func (d *StateDir) Maps() ([]PinnedMap, error) {
 	return append(all, own...), err
 }
 
-func (d *StateDir) describeOwnMaps(id attachmentID) ([]PinnedMap, error) {
+func (d *StateDir) describeOwnMaps(id attachmentID, set string) ([]PinnedMap, error) {
 	var all []PinnedMap
 	for _, name := range []string{"constants", "interface_stats", "policy_stats"} {
-		m, err := d.describeMap(id.owner(), id.String(), name)
+		m, err := d.describeMap(id.owner(), set, name)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +69,9 @@ func (d *StateDir) describeOwnMaps(id attachmentID) ([]PinnedMap, error) {
 	return all, nil
 }
 
-func (a attachmentID) owner() Owner { return Owner{Interface: a.iface, Namespace: a.namespace} }
+func (a attachmentID) owner() Owner {
+	return Owner{Interface: a.iface, Hook: a.hook, Namespace: a.namespace}
+}
 
 func (d *StateDir) attachmentIDs() ([]attachmentID, error) {
 	names, err := os.ReadDir(d.path)
@@ -84,15 +87,22 @@ func (d *StateDir) attachmentIDs() ([]attachmentID, error) {
 	return ids, nil
 }
 
-// perAttachment reads something of every attachment.
-func perAttachment[T any](d *StateDir, what string, read func(attachmentID) ([]T, error)) ([]T, error) {
+// perAttachment reads something of every attachment, from the set that is in force.
+func perAttachment[T any](d *StateDir, what string, read func(id attachmentID, set string) ([]T, error)) ([]T, error) {
 	ids, err := d.attachmentIDs()
 	if err != nil {
 		return nil, err
 	}
 	var all []T
 	for _, id := range ids {
-		some, err := read(id)
+		var some []T
+		err := d.readSet(id, func(set string) (err error) {
+			some, err = read(id, set)
+			return err
+		})
+		if errors.Is(err, errUnattached) {
+			continue // not yet, or not any more
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read the %s of %s: %w", what, id.iface, err)
 		}
@@ -160,20 +170,20 @@ type PolicyConstants struct {
 
 // Constants reads the constants of every attachment's program.
 func (d *StateDir) Constants() ([]Constants, error) {
-	return perAttachment(d, "constants", func(id attachmentID) ([]Constants, error) {
-		c, err := d.readConstants(id)
+	return perAttachment(d, "constants", func(id attachmentID, set string) ([]Constants, error) {
+		c, err := d.readConstants(id, set)
 		return []Constants{c}, err
 	})
 }
 
-func (d *StateDir) readConstants(id attachmentID) (Constants, error) {
+func (d *StateDir) readConstants(id attachmentID, set string) (Constants, error) {
 	c := Constants{Owner: id.owner(), Policies: []PolicyConstants{}}
-	m, err := d.openMap(id.String(), "constants")
+	m, err := d.openMap(set, "constants")
 	if err != nil {
 		return c, err
 	}
 	defer m.Close()
-	policies, err := readPolicies(m)
+	policies, err := readPolicies(id.hook, m)
 	if err != nil {
 		return c, err
 	}
@@ -186,13 +196,13 @@ func (d *StateDir) readConstants(id attachmentID) (Constants, error) {
 			Unit:     p.Unit, Mode: p.Mode, OnPressure: p.OnPressure,
 		})
 	}
-	return c, readVariables(m, map[string]any{xdpVarTableMask: &c.TableMask, xdpVarMultiBuffer: &c.MultiBuffer})
+	return c, readVariables(id.hook, m, map[string]any{xdpVarTableMask: &c.TableMask, xdpVarMultiBuffer: &c.MultiBuffer})
 }
 
 // readVariables reads variables of the size that this version of weir has them in; readPolicies has
 // compared the size of the whole.
-func readVariables(rodata *ebpf.Map, variables map[string]any) error {
-	spec, err := loadXdp()
+func readVariables(hook Hook, rodata *ebpf.Map, variables map[string]any) error {
+	spec, err := ObjectsOf(hook)
 	if err != nil {
 		return err
 	}
@@ -223,12 +233,12 @@ func (d *StateDir) PolicyStats() ([]PolicyCPUs, error) {
 	return perAttachment(d, "counters", d.readPolicyCPUs)
 }
 
-func (d *StateDir) readPolicyCPUs(id attachmentID) ([]PolicyCPUs, error) {
-	constants, err := d.readConstants(id)
+func (d *StateDir) readPolicyCPUs(id attachmentID, set string) ([]PolicyCPUs, error) {
+	constants, err := d.readConstants(id, set)
 	if err != nil {
 		return nil, err
 	}
-	stats, err := d.openMap(id.String(), "policy_stats")
+	stats, err := d.openMap(set, "policy_stats")
 	if err != nil {
 		return nil, err
 	}
@@ -273,8 +283,8 @@ func (d *StateDir) InterfaceStats() ([]InterfaceCPUs, error) {
 	return perAttachment(d, "counters", d.readInterfaceCPUs)
 }
 
-func (d *StateDir) readInterfaceCPUs(id attachmentID) ([]InterfaceCPUs, error) {
-	stats, err := d.openMap(id.String(), "interface_stats")
+func (d *StateDir) readInterfaceCPUs(id attachmentID, set string) ([]InterfaceCPUs, error) {
+	stats, err := d.openMap(set, "interface_stats")
 	if err != nil {
 		return nil, err
 	}

@@ -10,44 +10,100 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mode says where on an interface an XDP program runs.
+// Mode says in which way a program is on its hook.
 type Mode string
 
 // The modes.
 const (
-	ModeAuto    Mode = "auto"    // native, or generic if the driver can't
+	ModeAuto Mode = "auto" // the best that the hook has here
+	// Of XDP.
 	ModeNative  Mode = "native"  // in the driver
 	ModeGeneric Mode = "generic" // in the stack, after the packet's buffer was allocated
+	// Of TC.
+	ModeTCX    Mode = "tcx"    // by a link, beside other programs; Linux 6.6
+	ModeClsAct Mode = "clsact" // as a filter below a clsact queueing discipline
 )
 
-// linkPins names the pin of a link by its mode.
-var linkPins = map[Mode]string{ModeNative: "link-native", ModeGeneric: "link-generic"}
+// linkPins names the pin of a link by its mode. That of clsact is no link, which the kernel has none of
+// there, but a note: see filterHold.
+var linkPins = map[Mode]string{
+	ModeNative: "link-native", ModeGeneric: "link-generic", ModeTCX: "link-tcx", ModeClsAct: "link-clsact",
+}
 
-// attachXDP tries the modes that mode allows, best first, and says which it got. Only "not in the
-// driver, as it is set up" leads on to the next: an error of any other kind must not be passed over.
-func attachXDP(p *ebpf.Program, iface netlink.Link, mode Mode) (l link.Link, got Mode, refused, err error) {
-	ladder := map[Mode][]Mode{
-		ModeNative:  {ModeNative},
-		ModeGeneric: {ModeGeneric},
-		ModeAuto:    {ModeNative, ModeGeneric},
-	}[mode]
-	if ladder == nil {
-		return nil, "", nil, fmt.Errorf("attach mode %q: want auto, native or generic", mode)
+// stepsDown are the errors after which the next mode is tried. Only "not here" leads on: an error of
+// any other kind must not be passed over.
+func stepsDown(err error) bool { return errors.Is(err, ErrNoNativeXDP) || errors.Is(err, ErrNoTCX) }
+
+// place attaches to an interface that has nothing of ours, in the best mode that mode allows and the
+// kernel has.
+func (d *StateDir) place(c *change, undo *undoStack) error {
+	ladder, err := c.id.hook.ladder(c.o.Mode)
+	if err != nil {
+		return err
 	}
-	flags := map[Mode]link.XDPAttachFlags{ModeNative: link.XDPDriverMode, ModeGeneric: link.XDPGenericMode}
-	var errs []error
+	var refused []error
 	for _, try := range ladder {
-		l, err := link.AttachXDP(link.XDPOptions{Program: p, Interface: iface.Attrs().Index, Flags: flags[try]})
-		if err == nil {
-			return l, try, errors.Join(errs...), nil
+		if try == ModeClsAct {
+			err = d.placeFilter(c, undo)
+		} else {
+			err = d.placeLink(c, try, undo)
 		}
-		err = explainAttach(err, iface, try)
-		errs = append(errs, err)
-		if !errors.Is(err, ErrNoNativeXDP) {
+		if err == nil {
+			c.refused = errors.Join(refused...)
+			return nil
+		}
+		refused = append(refused, err)
+		if !stepsDown(err) {
 			break
 		}
 	}
-	return nil, "", nil, fmt.Errorf("attach to %s: %w", iface.Attrs().Name, errors.Join(errs...))
+	return fmt.Errorf("attach to %s at %s: %w", c.iface.Attrs().Name, c.id.hook, errors.Join(refused...))
+}
+
+// placeLink attaches by a link. Its pin is what makes an attachment: a process that is killed before it
+// takes the link along, and leaves the interface as it was.
+func (d *StateDir) placeLink(c *change, mode Mode, undo *undoStack) error {
+	l, err := attachLink(c.id.hook, c.built.program, c.iface, mode)
+	if err != nil {
+		return explainAttach(err, c.iface, mode)
+	}
+	defer l.Close() // the pin holds it; without one, closing detaches
+	if err := d.reach("attached"); err != nil {
+		return err
+	}
+	if err := d.dropDead(c, undo); err != nil {
+		return err
+	}
+	if err := d.pinAt(l, d.pin(c.id.String(), linkPins[mode])); err != nil {
+		return fmt.Errorf("pin the link: %w", err)
+	}
+	undo.push(l.Unpin)
+	return nil
+}
+
+func attachLink(hook Hook, p *ebpf.Program, iface netlink.Link, mode Mode) (link.Link, error) {
+	flags := map[Mode]link.XDPAttachFlags{ModeNative: link.XDPDriverMode, ModeGeneric: link.XDPGenericMode}
+	if mode != ModeTCX {
+		return link.AttachXDP(link.XDPOptions{Program: p, Interface: iface.Attrs().Index, Flags: flags[mode]})
+	}
+	t, err := hook.traits()
+	if err != nil {
+		return nil, err
+	}
+	// Behind all others: who came first goes on seeing what it saw.
+	return link.AttachTCX(link.TCXOptions{Program: p, Interface: iface.Attrs().Index, Attach: t.tcx, Anchor: link.Tail()})
+}
+
+// dropDead removes the pin of a link whose interface has vanished, so that the new one takes its place.
+func (d *StateDir) dropDead(c *change, undo *undoStack) error {
+	if c.current.dead == nil {
+		return nil
+	}
+	if err := c.current.dead.release(); err != nil {
+		return fmt.Errorf("clear away the link to a vanished interface: %w", err)
+	}
+	undo.push(c.current.dead.repin)
+	return d.reach("dropped")
 }
 
 func explainAttach(err error, iface netlink.Link, mode Mode) error {
@@ -62,6 +118,9 @@ func explainAttach(err error, iface netlink.Link, mode Mode) error {
 		if mend, ok := native[errno]; ok {
 			return fmt.Errorf("%w: %w (%s)", ErrNoNativeXDP, err, mend)
 		}
+	}
+	if mode == ModeTCX && errors.Is(err, ebpf.ErrNotSupported) {
+		return fmt.Errorf("%w: %w (use --mode clsact)", ErrNoTCX, err)
 	}
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w since a moment ago: %w (ip link show dev %s)", ErrConflict, err, iface.Attrs().Name)

@@ -14,6 +14,8 @@ import (
 type StandaloneOptions struct {
 	// Policies are enforced in this order: see policy.KernelPolicies.
 	Policies []policy.Policy
+	// Hook chooses the object; "" is XDP.
+	Hook Hook
 	// TableEntries is a power of two, 4 or more.
 	TableEntries int
 	// Secret keys the hash. The zero value will do, and makes runs repeatable: no stranger's packet
@@ -37,7 +39,7 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise RLIMIT_MEMLOCK: %w (needs CAP_SYS_RESOURCE)", err)
 	}
-	spec, err := loadXdp()
+	spec, err := ObjectsOf(o.Hook)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +63,7 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 		return nil, err
 	}
 	undo.push(func() error { s.built.close(); return nil })
-	s.policies, err = readPolicies(s.built.maps[".rodata"])
+	s.policies, err = readPolicies(o.Hook, s.built.maps[".rodata"])
 	return s, err
 }
 

@@ -17,12 +17,15 @@ var (
 	ErrNothingAttached = errors.New("nothing is attached")
 	// ErrLocked says that another process is changing, or holds, the state directory.
 	ErrLocked = errors.New("state directory is in use")
+	// ErrStateDirGone says that the directory was removed by another way than detaching, and so what was
+	// pinned in it.
+	ErrStateDirGone = errors.New("the state directory was removed while this process held it")
 )
 
 const (
 	lockPoll = 20 * time.Millisecond
 
-	// What a load works in. One that was killed may leave it; the next one clears it away.
+	// What loads of older versions work in. One that was killed may have left it.
 	tmpName = "loading"
 )
 
@@ -33,6 +36,10 @@ type StateDir struct {
 	path string // as this process reaches it
 	lock *os.File
 	home string // of the locked directory, to remove it when it is empty
+
+	// onStep is called by tests alone: with the name of each step of a change before it is taken, to make
+	// it fail, or to kill the process there.
+	onStep func(step string) error
 }
 
 // Open opens a state directory for reading. It fails with [ErrNothingAttached] if there is none, and
@@ -139,7 +146,30 @@ func (d *StateDir) Close() error {
 	return errors.Join(err, d.lock.Close())
 }
 
-// clearLeftovers removes what a load works in. It does not matter if that fails: nobody reads it, and
+// reach is called before each step of a change that may fail, or be the last of the process.
+func (d *StateDir) reach(step string) error {
+	if d.onStep == nil {
+		return nil
+	}
+	return d.onStep(step)
+}
+
+// checkHome holds that the locked directory is still the one that others find.
+func (d *StateDir) checkHome() error {
+	if d.lock == nil {
+		return nil
+	}
+	mine, err := d.lock.Stat()
+	if err != nil {
+		return fmt.Errorf("look at state directory %s: %w", d.name, err)
+	}
+	if found, err := os.Stat(d.home); err != nil || !os.SameFile(mine, found) {
+		return fmt.Errorf("%s: %w; what was pinned in it is detached (start weir anew)", d.name, ErrStateDirGone)
+	}
+	return nil
+}
+
+// clearLeftovers removes what a load of an older version works in. It does not matter if that fails: nobody reads it, and
 // making it anew fails with an error of its own.
 func (d *StateDir) clearLeftovers() { _ = os.RemoveAll(d.pin(tmpName)) }
 

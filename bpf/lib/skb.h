@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What an skb stands for on the wire. The stack hands on several packets of a flow as one: joined by
+ * GRO on their way in, not cut yet by GSO on their way out. They are charged as what they are on the
+ * wire: so many packets, each with headers of its own.
+ */
+#ifndef WEIR_SKB_H
+#define WEIR_SKB_H
+
+#include <linux/bpf.h>
+
+#include "parse.h"
+
+#define SKB_VLAN_TAG 4
+#define SKB_UDP_HEADER 8
+#define SKB_PROTO_TCP 6
+
+/*
+ * How long the headers are that every segment repeats. Only TCP and UDP are joined or cut. What is
+ * neither, an IPv6 extension header or a tunnel, is taken for UDP; on the way out wire_len makes up
+ * for it. cursor stands behind the fixed part of the IP header, where parse_ethernet has left it.
+ */
+static __always_inline __u32 skb_headers(struct parse_cursor *cursor, const struct packet *packet)
+{
+	__u32 until_ip = cursor->at - cursor->start;
+	__u32 options = 0;
+	__u8 protocol;
+	const __u8 *l4;
+
+	if (packet->version == 4) {
+		const struct parse_ipv4 *ip = (const void *)(cursor->at - sizeof(*ip));
+
+		protocol = ip->protocol;
+		options = (ip->version_ihl & 15) * 4 - sizeof(*ip);
+		if (options > 40)
+			options = 0; /* an IHL below 5, which the stack drops */
+	} else {
+		const struct parse_ipv6 *ip = (const void *)(cursor->at - sizeof(*ip));
+
+		protocol = ip->next_header;
+	}
+	l4 = cursor->at + options;
+	if (protocol != SKB_PROTO_TCP || l4 + 20 > cursor->end)
+		return until_ip + options + SKB_UDP_HEADER;
+	return until_ip + options + (l4[12] >> 4) * 4;
+}
+
+/*
+ * Sets how many packets the skb stands for, and how long they are together.
+ *
+ * gso_segs counts them: on ingress those that GRO joined (or, from another end of a veth, what the
+ * sender did not cut), on egress those that GSO will cut. 0 with a gso_size says that a guest or a tun
+ * did not count; an skb that is one packet has neither.
+ *
+ * wire_len is, on egress, the kernel's own sum with the headers of every segment; on ingress it is the
+ * length behind the Ethernet header, which is never more than what is computed here.
+ *
+ * A VLAN tag that the card or the stack took off, or the card is yet to put on, is in no length.
+ */
+static __always_inline void skb_measure(struct __sk_buff *skb, struct parse_cursor *cursor,
+					struct packet *packet)
+{
+	__u64 length = skb->len;
+	__u32 size = skb->gso_size;
+	__u32 packets = 1;
+
+	if (size) {
+		__u32 headers = skb_headers(cursor, packet);
+
+		packets = skb->gso_segs;
+		if (!packets && skb->len > headers)
+			packets = (skb->len - headers + size - 1) / size;
+		if (!packets)
+			packets = 1;
+		length += (__u64)(packets - 1) * headers;
+		if (length < skb->wire_len)
+			length = skb->wire_len;
+	}
+	if (skb->vlan_present)
+		length += (__u64)packets * SKB_VLAN_TAG;
+	packet->packets = packets;
+	packet->length = length;
+}
+
+#endif
