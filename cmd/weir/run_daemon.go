@@ -123,9 +123,9 @@ func (d *daemon) sweepBans() {
 
 // plan says what a configuration asks of the kernel.
 func (d *daemon) plan(c *config.Config) (desired, error) {
-	want := desired{interfaces: c.Interfaces, policies: c.Policies, allow: c.Allow, deny: c.Deny, entries: int(c.Table.Entries)}
+	want := desired{interfaces: c.Interfaces, document: c.Document(), entries: int(c.Table.Entries)}
 	if len(want.kernelPolicies()) == 0 {
-		d.log.Warn("the file has no policy for the kernel: every packet passes", "config", d.file)
+		d.log.Warn("there is no policy for the kernel: every packet passes that is not denied", "config", d.file)
 	}
 	if len(want.interfaces) > 0 {
 		return want, nil

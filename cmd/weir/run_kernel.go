@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"net"
 
 	"github.com/weir-limiter/weir/pkg/config"
@@ -14,32 +13,19 @@ type stateKernel struct{ *loader.StateDir }
 
 var _ kernel = stateKernel{}
 
-// AttachAll attaches one after the other.
-func (k stateKernel) AttachAll(all []loader.AttachOptions) ([]*loader.Attachment, error) {
-	var attached []*loader.Attachment
-	for _, o := range all {
-		a, err := k.Attach(o)
-		if err != nil {
-			return nil, err
-		}
-		attached = append(attached, a)
-	}
-	return attached, nil
-}
-
 // Detach takes weir off one hook of an interface.
-func (k stateKernel) Detach(p point) error { return k.StateDir.Detach(p.name) }
+func (k stateKernel) Detach(p point) error { return k.DetachHook(p.name, loader.Hook(p.hook)) }
 
-// attachOptions says what a program at one point is made of.
+// attachOptions says what the program at one point is made of.
 func attachOptions(p point, mode loader.Mode, d desired) loader.AttachOptions {
+	at := policy.Place{Interface: p.name, Direction: p.hook.Direction()}
 	return loader.AttachOptions{
-		Interface: p.name, Mode: mode, Policies: policy.KernelPolicies(d.policies), TableEntries: d.entries,
+		Interface: p.name, Hook: loader.Hook(p.hook), Mode: mode,
+		Policies: policy.KernelPoliciesAt(d.document.Policies, at), TableEntries: d.entries,
 	}
 }
 
-func attachmentPoint(a loader.Attachment) point {
-	return point{a.Interface, cmp.Or(config.Hook(a.Hook), config.HookXDP)}
-}
+func attachmentPoint(a loader.Attachment) point { return point{a.Interface, config.Hook(a.Hook)} }
 
 // interfaceExists asks this thread's network namespace.
 func interfaceExists(name string) bool {

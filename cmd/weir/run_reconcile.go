@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/config"
@@ -42,14 +41,13 @@ func (p point) String() string { return fmt.Sprintf("%s (%s)", p.name, p.hook) }
 
 // desired is what a file asks of the kernel.
 type desired struct {
-	interfaces  []config.Interface
-	policies    []policy.Policy // all that the file has
-	allow, deny []netip.Prefix
-	entries     int // of the bucket table
+	interfaces []config.Interface
+	document   policy.Document
+	entries    int // of the bucket table
 }
 
 // kernelPolicies are those that the kernel enforces on one interface or another.
-func (d desired) kernelPolicies() []policy.Policy { return policy.KernelPolicies(d.policies) }
+func (d desired) kernelPolicies() []policy.Policy { return policy.KernelPolicies(d.document.Policies) }
 
 // options says what one interface is to enforce.
 func (d desired) options(i config.Interface) loader.AttachOptions {

@@ -10,10 +10,13 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// maxBody bounds the body of a request, in bytes: as large as a configuration file may be.
-const maxBody = 1 << 20
+// maxBody bounds the body of a request, in bytes. A document has as many prefixes as policy.MaxPrefixes
+// allows; each takes 46 bytes at most.
+const maxBody = 8 << 20
 
 // Bans is who knows what is banned, and changes it. Its methods may be called by several goroutines at
 // once. An error that is a [Problem] is answered as it is, any other with status 500.
@@ -126,6 +129,7 @@ func decode(r *http.Request, to any) error {
 // badBody says what is wrong with a body, and where.
 func badBody(err error) error {
 	var syntax *json.SyntaxError
+	var field *policy.FieldError
 	var kind *json.UnmarshalTypeError
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -135,12 +139,23 @@ func badBody(err error) error {
 		return NewProblem(http.StatusBadRequest, "the body is empty, and has to be JSON")
 	case errors.As(err, &syntax):
 		return NewProblem(http.StatusBadRequest, "the body is not JSON at byte %d: %v", syntax.Offset, err)
+	case errors.As(err, &field):
+		p := NewProblem(http.StatusBadRequest, "the body does not fit")
+		p.Errors = []Fault{fieldFault(field)}
+		return p
 	case errors.As(err, &kind):
 		p := NewProblem(http.StatusBadRequest, "the body does not fit")
 		p.Errors = []Fault{{Field: kind.Field, Problem: fmt.Sprintf("want %s, got a JSON %s", kind.Type, kind.Value)}}
 		return p
 	}
 	return NewProblem(http.StatusBadRequest, "the body: %v", err)
+}
+
+func fieldFault(err *policy.FieldError) Fault {
+	if text, ok := errors.AsType[*policy.TextError](err.Err); ok {
+		return Fault{Field: err.Path, Problem: text.Problem, Mend: text.Mend}
+	}
+	return Fault{Field: err.Path, Problem: err.Err.Error()}
 }
 
 // StateDirHeader names the state directory that a client means. A daemon of another one refuses the

@@ -55,6 +55,9 @@ func routes(o Options) http.Handler {
 		{"GET /healthz", forAll, http.HandlerFunc(healthz)},
 		{"GET /readyz", forAll, readyz(o.Readiness)},
 	}
+	if o.Policies != nil {
+		all = append(all, policyRoutes(o.Policies)...)
+	}
 	if o.Bans != nil {
 		all = append(all, banRoutes(o.Bans)...)
 	}

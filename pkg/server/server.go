@@ -39,6 +39,8 @@ type Options struct {
 	Metrics http.Handler
 	// Readiness answers /readyz.
 	Readiness Readiness
+	// Policies answers /v1/policies; nil: nobody does.
+	Policies Policies
 	// Bans answers /v1/bans; nil: nobody does.
 	Bans Bans
 	// Top answers GET /v1/top; nil: nobody does.
