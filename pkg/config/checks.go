@@ -38,11 +38,17 @@ func interfaces(to *[]Interface) into {
 
 func (i *Interface) into() into {
 	i.Hook, i.Mode = HookXDP, AttachAuto
-	return mapping(
-		field{name: "name", to: interfaceName(&i.Name), example: "name: eth0"},
-		field{name: "hook", to: hook(&i.Hook)},
-		field{name: "mode", to: enum(&i.Mode, AttachModes())},
-	)
+	return func(d *decoder, c cursor) {
+		mapping(
+			field{name: "name", to: interfaceName(&i.Name), example: "name: eth0"},
+			field{name: "hook", to: enum(&i.Hook, Hooks())},
+			field{name: "mode", to: enum(&i.Mode, AttachModes())},
+		)(d, c)
+		mode := c.path + ".mode"
+		if i.Hook != HookXDP && i.Mode != AttachAuto && !d.unreadable(mode) {
+			d.failAt(d.position(mode), mode, fmt.Sprintf("hook %s has no mode %s", i.Hook, i.Mode), `remove mode or set "hook: xdp"`)
+		}
+	}
 }
 
 func interfaceName(to *string) into {
@@ -53,15 +59,6 @@ func interfaceName(to *string) into {
 		}
 		d.fail(c, quote(*to)+" cannot be the name of a network interface", `use 1 to 15 bytes without "/", ":" and blanks`)
 		*to = ""
-	}
-}
-
-func hook(to *Hook) into {
-	return func(d *decoder, c cursor) {
-		enum(to, Hooks())(d, c)
-		if *to != HookXDP {
-			d.fail(c, fmt.Sprintf("%s is not available in this version of weir", *to), `remove it or set "hook: xdp"`)
-		}
 	}
 }
 

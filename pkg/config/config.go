@@ -19,8 +19,9 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// MaxFileSize is the size of the largest file that is read, in bytes.
-const MaxFileSize = 1 << 20
+// MaxFileSize is the size of the largest file that is read, in bytes: one line
+// for each of [policy.MaxPrefixes].
+const MaxFileSize = 2 << 20
 
 // Config is a configuration that weir can enforce as it stands, with defaults
 // filled in.
@@ -38,8 +39,15 @@ type Config struct {
 	Fallback Fallback
 	// Policies are valid as a set, see [policy.ValidateSet], and in file order.
 	Policies []policy.Policy
-	// Allow and Deny are source prefixes that are judged before any policy.
+	// Allow and Deny are source prefixes that are judged before any policy, see
+	// [policy.Document].
 	Allow, Deny []netip.Prefix
+}
+
+// Document returns what the file asks of the kernel and of layer 7, without
+// where and how.
+func (c *Config) Document() policy.Document {
+	return policy.Document{Policies: c.Policies, Allow: c.Allow, Deny: c.Deny}
 }
 
 // Interface is a network interface to enforce policies on.
@@ -48,7 +56,8 @@ type Interface struct {
 	Name string
 	// Hook is where in the packet's way weir sits; default xdp.
 	Hook Hook
-	// Mode is the way in which XDP is attached; default auto.
+	// Mode is the way in which XDP is attached; default auto, and always auto at
+	// the other hooks.
 	Mode AttachMode
 }
 
@@ -64,6 +73,14 @@ const (
 
 // Hooks returns every hook.
 func Hooks() []Hook { return []Hook{HookXDP, HookTCIngress, HookTCEgress} }
+
+// Direction returns the way that the packets of the hook take.
+func (h Hook) Direction() policy.Direction {
+	if h == HookTCEgress {
+		return policy.DirectionEgress
+	}
+	return policy.DirectionIngress
+}
 
 // AttachMode is the way in which an XDP program is attached.
 type AttachMode string
@@ -203,7 +220,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	cfg := defaults()
 	if root := d.document(data); root != nil {
 		d.decode(cursor{node: root, pos: nodePosition(root)}, cfg.into())
-		d.checkPolicies(cfg.Policies)
+		d.checkDocument(cfg.Document())
 	}
 	if err := d.err(); err != nil {
 		return nil, err

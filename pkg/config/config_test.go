@@ -37,7 +37,7 @@ func perIP(name string, limit uint64) policy.Policy {
 	return policy.Policy{
 		Name: name, Scope: "per_ip", Limit: limit, Window: time.Second, Burst: limit, Unit: "requests",
 		Algorithm: "token_bucket", Layer: "kernel", Mode: "enforce", Consistency: "local",
-		OnStoreFailure: "local", OnPressure: "pass", IPv4Prefix: 32, IPv6Prefix: 64,
+		OnStoreFailure: "local", OnPressure: "pass", OnFragment: "pass", Action: "drop", IPv4Prefix: 32, IPv6Prefix: 64,
 	}
 }
 
@@ -84,7 +84,7 @@ func TestPolicyThatIsOffMayUseEverything(t *testing.T) {
 	compare(t, policy.Policy{
 		Name: "premium-posts", Scope: "per_user", Limit: 100, Window: 30 * 24 * time.Hour, Burst: 10, Unit: "requests",
 		Algorithm: "sliding_window", Priority: 0, Layer: "l7", Mode: "off", Consistency: "reconciled",
-		OnStoreFailure: "share", OnPressure: "pass", IPv4Prefix: 32, IPv6Prefix: 64,
+		OnStoreFailure: "share", OnPressure: "pass", OnFragment: "pass", Action: "drop", IPv4Prefix: 32, IPv6Prefix: 64,
 		Replaces: []string{"dns"}, Headers: map[string]string{"X-RateLimit-Policy": "premium-posts"},
 		Match: policy.Match{
 			Methods: []string{"POST"}, Endpoints: []string{"/api/v2/*"}, Roles: []string{"premium"},
@@ -137,7 +137,7 @@ func TestSizesAreBounded(t *testing.T) {
 		fmt.Fprintf(&shared, "  - {name: p%d, scope: per_ip, limit: 1, window: 1s, mode: off, match: {sources: %s}}\n", i, sources)
 	}
 	for name, c := range map[string]struct{ file, want string }{
-		"bytes":  {"policies: []\n#" + strings.Repeat("x", MaxFileSize), "larger than 1048576 bytes"},
+		"bytes":  {"policies: []\n#" + strings.Repeat("x", MaxFileSize), "larger than 2097152 bytes"},
 		"depth":  {"allow: " + strings.Repeat("[", 100_000), "max depth of 32"},
 		"errors": {"policies: [" + strings.Repeat("1, ", 5000) + "]", "4900 more errors are not shown"},
 		"nodes":  {shared.String(), "more than 200000 values"},

@@ -45,6 +45,8 @@ func policyFields(p *policy.Policy) []field {
 		{name: "consistency", to: enum(&p.Consistency, policy.Consistencies())},
 		{name: "on_store_failure", to: enum(&p.OnStoreFailure, policy.StoreFailures())},
 		{name: "on_pressure", to: enum(&p.OnPressure, policy.Pressures())},
+		{name: "on_fragment", to: enum(&p.OnFragment, policy.Fragments())},
+		{name: "action", to: enum(&p.Action, policy.Actions())},
 		{name: "new_sources", to: pointer(&p.NewSources, newSources)},
 		{name: "ipv4_prefix", to: whole(&p.IPv4Prefix, 32)},
 		{name: "ipv6_prefix", to: whole(&p.IPv6Prefix, 128)},
@@ -65,9 +67,10 @@ func newSources(n *policy.NewSources) into {
 func match(m *policy.Match) into {
 	return mapping(
 		field{name: "sources", to: list(&m.Sources, prefix)},
-		field{name: "protocol", to: text(&m.Protocol)},
+		field{name: "protocol", to: protocol(&m.Protocol)},
 		field{name: "ports", to: list(&m.Ports, ports)},
 		field{name: "interfaces", to: list(&m.Interfaces, text)},
+		field{name: "direction", to: enum(&m.Direction, policy.Directions())},
 		field{name: "methods", to: list(&m.Methods, text)},
 		field{name: "endpoints", to: list(&m.Endpoints, text)},
 		field{name: "users", to: list(&m.Users, text)},
@@ -76,13 +79,13 @@ func match(m *policy.Match) into {
 	)
 }
 
-// checkPolicies judges the policies as a set and places what is wrong with them
-// in the file.
-func (d *decoder) checkPolicies(policies []policy.Policy) {
+// checkDocument judges policies and lists as a whole and places what is wrong
+// with them in the file.
+func (d *decoder) checkDocument(doc policy.Document) {
 	if d.exhausted() {
 		return // the last ones are incomplete
 	}
-	for _, f := range policy.ValidateSet(policies) {
+	for _, f := range doc.Validate() {
 		// What rests on a value that could not be read is a consequence, not
 		// a fault.
 		if d.unreadable(f.Path) || slices.ContainsFunc(f.Needs, d.unreadable) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -16,8 +17,6 @@ import (
 
 // complaint is why a text is not the value that was wanted.
 type complaint struct{ problem, mend string }
-
-func (c *complaint) Error() string { return c.problem + "; " + c.mend }
 
 // scalar reads a single value through parse.
 func scalar[T any](to *T, want string, parse func(*yaml.Node) (T, *complaint)) into {
@@ -125,110 +124,49 @@ func parseWhole(n *yaml.Node, most uint64) (uint64, *complaint) {
 // span reads a duration.
 func span(to *time.Duration) into {
 	return scalar(to, "a duration", func(n *yaml.Node) (time.Duration, *complaint) {
-		return parseDuration(n.Value)
+		return orComplaint(policy.ParseDuration(n.Value))
 	})
 }
 
-// ParseDuration reads a duration as the configuration file writes it: the form
-// of [time.ParseDuration] with days before it, such as "500ms", "90s", "1h30m",
-// "30d" or "1d12h". Days are of 24 hours. A negative duration is an error.
-func ParseDuration(s string) (time.Duration, error) {
-	d, bad := parseDuration(s)
-	if bad != nil {
-		return 0, bad
-	}
-	return d, nil
-}
-
-func parseDuration(s string) (time.Duration, *complaint) {
-	const (
-		day  = 24 * time.Hour
-		form = "write a number and a unit of ns, us, ms, s, m, h or d, such as 500ms, 1s, 1h30m or 30d"
-	)
-	tooLong := &complaint{quote(s) + " is too long for a duration", fmt.Sprintf("write at most %dd", math.MaxInt64/day)}
-	malformed := &complaint{"want a duration, got " + quote(s), form}
-
-	days, rest, found := strings.Cut(s, "d")
-	if !found {
-		days, rest = "0", s
-	}
-	if strings.Trim(days, "0123456789") != "" || days == "" {
-		return 0, malformed
-	}
-	n, err := strconv.ParseUint(days, 10, 64)
-	if err != nil || n > uint64(math.MaxInt64/day) {
-		return 0, tooLong
-	}
-	total := time.Duration(n) * day
-	if rest == "" && found {
-		return total, nil
-	}
-	more, err := time.ParseDuration(rest)
-	switch {
-	case err != nil || found && more < 0:
-		return 0, malformed
-	case more < 0:
-		return 0, &complaint{"must not be negative, got " + quote(s), "remove the minus"}
-	case more > math.MaxInt64-total:
-		return 0, tooLong
-	}
-	return total + more, nil
-}
+// ParseDuration is [policy.ParseDuration].
+func ParseDuration(s string) (time.Duration, error) { return policy.ParseDuration(s) }
 
 // prefix reads an address or a prefix.
 func prefix(to *netip.Prefix) into {
 	return scalar(to, "a prefix", func(n *yaml.Node) (netip.Prefix, *complaint) {
-		return parsePrefix(n.Value)
+		return orComplaint(policy.ParsePrefix(n.Value))
 	})
 }
 
-// ParsePrefix reads a source as the configuration file writes it: an address,
-// which stands for itself alone, or ADDRESS/LENGTH without host bits. IPv6
-// zones and IPv4 inside IPv6 are errors.
-func ParsePrefix(s string) (netip.Prefix, error) {
-	p, bad := parsePrefix(s)
-	if bad != nil {
-		return netip.Prefix{}, bad
-	}
-	return p, nil
-}
-
-func parsePrefix(s string) (netip.Prefix, *complaint) {
-	const form = "write an address or a prefix such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32"
-	if addr, err := netip.ParseAddr(s); err == nil {
-		switch {
-		case addr.Zone() != "":
-			return netip.Prefix{}, &complaint{quote(s) + " has a zone, which a packet does not carry", "write " + addr.WithZone("").String()}
-		case addr.Is4In6():
-			return netip.Prefix{}, &complaint{quote(s) + " is IPv4 written as IPv6", "write " + addr.Unmap().String()}
-		}
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		return netip.Prefix{}, &complaint{"want an address or a prefix, got " + quote(s), form}
-	case p.Addr().Is4In6():
-		return netip.Prefix{}, &complaint{quote(s) + " is IPv4 written as IPv6", "write the IPv4 prefix"}
-	case p != p.Masked():
-		return netip.Prefix{}, &complaint{quote(s) + " has bits set behind its prefix length", "write " + p.Masked().String()}
-	}
-	return p, nil
-}
+// ParsePrefix is [policy.ParsePrefix].
+func ParsePrefix(s string) (netip.Prefix, error) { return policy.ParsePrefix(s) }
 
 // ports reads a port or FIRST-LAST.
 func ports(to *policy.PortRange) into {
 	return scalar(to, "a port", func(n *yaml.Node) (policy.PortRange, *complaint) {
-		first, last, isRange := strings.Cut(n.Value, "-")
-		if !isRange {
-			last = first
-		}
-		from, errFrom := strconv.ParseUint(first, 10, 16)
-		upTo, errUpTo := strconv.ParseUint(last, 10, 16)
-		if errFrom != nil || errUpTo != nil || from == 0 || from > upTo {
-			return policy.PortRange{}, &complaint{"want a port or a range of ports, got " + describe(n),
-				"write 1 to 65535, or FIRST-LAST such as 8000-8100"}
-		}
-		return policy.PortRange{First: uint16(from), Last: uint16(upTo)}, nil
+		return orComplaint(policy.ParsePorts(n.Value))
 	})
+}
+
+// protocol reads the name of a protocol, or its number, which need not be
+// quoted: ProtocolNumber knows the one way to write it.
+func protocol(to *string) into {
+	return func(d *decoder, c cursor) {
+		if c.node.ShortTag() == "!!int" {
+			*to = c.node.Value
+			return
+		}
+		text(to)(d, c)
+	}
+}
+
+// orComplaint turns the error of one of the domain's readers into a complaint.
+func orComplaint[T any](v T, err error) (T, *complaint) {
+	if err == nil {
+		return v, nil
+	}
+	if bad, ok := errors.AsType[*policy.TextError](err); ok {
+		return v, &complaint{bad.Problem, bad.Mend}
+	}
+	return v, &complaint{err.Error(), "write it differently"}
 }

@@ -17,8 +17,8 @@ func (c *Config) into() into {
 		field{name: "redis", to: unavailable(pointer(&c.Redis, (*Redis).into))},
 		field{name: "fallback", to: unavailable(c.Fallback.into())},
 		field{name: "policies", to: list(&c.Policies, policyInto)},
-		field{name: "allow", to: unlessBlank(list(&c.Allow, prefix))},
-		field{name: "deny", to: unlessBlank(list(&c.Deny, prefix))},
+		field{name: "allow", to: list(&c.Allow, prefix)},
+		field{name: "deny", to: list(&c.Deny, prefix)},
 	)
 }
 

@@ -111,6 +111,7 @@ func decode(p *xdpPolicy, l *xdpPolicyLabel) LoadedPolicy {
 			Unit: policy.UnitRequests, Mode: policy.ModeEnforce, OnPressure: policy.PressurePass,
 			Algorithm: policy.AlgorithmTokenBucket, Consistency: policy.ConsistencyLocal,
 			OnStoreFailure: policy.StoreFailureLocal, Priority: int(l.Priority),
+			OnFragment: policy.FragmentPass, Action: policy.ActionDrop,
 			IPv4Prefix: l.Ipv4Prefix, IPv6Prefix: l.Ipv6Prefix,
 		},
 		Slot:  p.Slot,

@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // contradictions returns the fields that are valid by themselves but mean
 // nothing beside the others, whatever weir will learn to enforce.
@@ -11,6 +8,8 @@ func (p Policy) contradictions() []Fault {
 	var fs faults
 	p.checkKey(&fs)
 	p.checkKernel(&fs)
+	p.checkPort(&fs)
+	p.checkPace(&fs)
 	for _, f := range p.Match.fields() {
 		switch {
 		case !f.used:
@@ -24,6 +23,15 @@ func (p Policy) contradictions() []Fault {
 	}
 	if p.NewSources != nil && (p.Layer != LayerKernel || p.Scope != ScopePerIP) {
 		fs.add("new_sources", "only a policy of layer kernel and scope per_ip has new sources", "remove new_sources", "layer", "scope")
+	}
+	if p.Scope != ScopePerIP {
+		const problem, mend = "only scope per_ip has a bucket for each source prefix", `remove it or set "scope: per_ip"`
+		if p.IPv4Prefix != DefaultIPv4Prefix {
+			fs.add("ipv4_prefix", problem, mend, "scope")
+		}
+		if p.IPv6Prefix != DefaultIPv6Prefix {
+			fs.add("ipv6_prefix", problem, mend, "scope")
+		}
 	}
 	return fs
 }
@@ -41,7 +49,7 @@ func (p Policy) checkKernel(fs *faults) {
 	if p.Layer != LayerKernel {
 		return
 	}
-	if slices.Contains([]Scope{ScopePerUser, ScopePerAPIKey, ScopePerEndpoint, ScopeCustom}, p.Scope) {
+	if !p.Scope.inKernel() {
 		fs.add("scope", fmt.Sprintf("layer kernel cannot see scope %s", p.Scope), `set "scope: per_ip" or "layer: l7"`, "layer")
 	}
 	if p.Algorithm != AlgorithmTokenBucket {
@@ -49,5 +57,37 @@ func (p Policy) checkKernel(fs *faults) {
 	}
 	if len(p.Headers) > 0 {
 		fs.add("headers", "layer kernel answers nobody, so there is nothing to put headers on", "remove headers", "layer")
+	}
+}
+
+// checkPort judges what concerns the port of a packet.
+func (p Policy) checkPort(fs *faults) {
+	if number, ok := p.Match.ProtocolNumber(); ok && len(p.Match.Ports) > 0 && !HasPorts(number) {
+		fs.add("match.ports", fmt.Sprintf("protocol %s has no ports", p.Match.Protocol),
+			"remove ports, or the protocol, or set it to one that has ports: "+list(portProtocols()), "match.protocol")
+	}
+	switch {
+	case p.OnFragment != FragmentDrop:
+	case p.Layer == LayerL7:
+		fs.add("on_fragment", "layer l7 sees requests, not fragments", "remove on_fragment", "layer", "scope")
+	case !p.NeedsPort():
+		fs.add("on_fragment", "only a policy with match.ports or scope per_endpoint misses the port of a fragment",
+			"remove on_fragment", "match.ports", "scope", "layer")
+	}
+}
+
+func (p Policy) checkPace(fs *faults) {
+	if p.Action != ActionPace {
+		return
+	}
+	switch {
+	case p.Layer != LayerKernel:
+		fs.add("action", "only layer kernel can pace", `set "action: drop"`, "layer", "scope")
+	case p.Match.Direction != DirectionEgress:
+		fs.add("action", "only packets that go out can be paced", `set "match: {direction: egress}" or "action: drop"`, "match.direction")
+	}
+	if p.NewSources != nil {
+		fs.add("new_sources", "action pace delays packets, and those of a stranger could only be dropped",
+			`remove new_sources or set "action: drop"`, "action")
 	}
 }

@@ -32,6 +32,8 @@ func (p Policy) WithDefaults() Policy {
 	setDefault(&p.Consistency, ConsistencyLocal)
 	setDefault(&p.OnStoreFailure, StoreFailureLocal)
 	setDefault(&p.OnPressure, PressurePass)
+	setDefault(&p.OnFragment, FragmentPass)
+	setDefault(&p.Action, ActionDrop)
 	return p
 }
 

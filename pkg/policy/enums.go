@@ -8,7 +8,7 @@ const (
 	ScopePerIP       Scope = "per_ip"       // a source address, or its prefix
 	ScopePerUser     Scope = "per_user"     // an authenticated user
 	ScopePerAPIKey   Scope = "per_api_key"  // an API key
-	ScopePerEndpoint Scope = "per_endpoint" // a request path
+	ScopePerEndpoint Scope = "per_endpoint" // a request path; in the kernel a protocol and port
 	ScopeGlobal      Scope = "global"       // one bucket for everything
 	ScopeCustom      Scope = "custom"       // whatever Policy.Key spells
 )
@@ -16,6 +16,11 @@ const (
 // Scopes returns every scope, in the order in which messages list them.
 func Scopes() []Scope {
 	return []Scope{ScopePerIP, ScopePerUser, ScopePerAPIKey, ScopePerEndpoint, ScopeGlobal, ScopeCustom}
+}
+
+// inKernel reports whether the kernel knows the scope.
+func (s Scope) inKernel() bool {
+	return s == ScopePerIP || s == ScopePerEndpoint || s == ScopeGlobal
 }
 
 // Unit says what one token pays for.
@@ -113,6 +118,45 @@ const (
 
 // Pressures returns every fate under pressure.
 func Pressures() []Pressure { return []Pressure{PressurePass, PressureDrop} }
+
+// Fragment is the fate of a packet whose port cannot be read, under a policy
+// that asks for the port: only the first fragment of a datagram has it.
+type Fragment string
+
+// The fates of what has no readable port.
+const (
+	FragmentPass Fragment = "pass" // the policy does not apply to it
+	FragmentDrop Fragment = "drop" // if all else matches, it is dropped
+)
+
+// Fragments returns every fate of what has no readable port.
+func Fragments() []Fragment { return []Fragment{FragmentPass, FragmentDrop} }
+
+// Action is what becomes of a packet that is over the limit.
+type Action string
+
+// The actions.
+const (
+	ActionDrop Action = "drop"
+	ActionPace Action = "pace" // it leaves later, when its tokens are there; egress only
+)
+
+// Actions returns every action.
+func Actions() []Action { return []Action{ActionDrop, ActionPace} }
+
+// Direction is the way that a packet takes through an interface, seen from the
+// host.
+type Direction string
+
+// The directions.
+const (
+	DirectionIngress Direction = "ingress" // it comes in
+	DirectionEgress  Direction = "egress"  // it goes out
+	DirectionBoth    Direction = ""        // either; each has buckets of its own
+)
+
+// Directions returns the directions that a policy can be narrowed to.
+func Directions() []Direction { return []Direction{DirectionIngress, DirectionEgress} }
 
 // Verdict is the outcome of a decision. Its text is also the value of the
 // metric label "verdict".

@@ -25,11 +25,21 @@ type Fault struct {
 // Error returns path, problem and mend in one line.
 func (f Fault) Error() string { return f.Path + ": " + f.Problem + "; " + f.Mend }
 
+// maxFaults bounds how many faults of a policy, and of a set, are told, so that
+// garbage does not become a report many times its size.
+const maxFaults = 1000
+
 // faults collects what one check finds.
 type faults []Fault
 
 func (fs *faults) add(path, problem, mend string, needs ...string) {
-	*fs = append(*fs, Fault{Path: path, Problem: problem, Mend: mend, Needs: needs})
+	fs.append(Fault{Path: path, Problem: problem, Mend: mend, Needs: needs})
+}
+
+func (fs *faults) append(f Fault) {
+	if len(*fs) < maxFaults {
+		*fs = append(*fs, f)
+	}
 }
 
 // addNew appends those of more whose path has no fault yet: a field whose value
@@ -38,7 +48,7 @@ func (fs *faults) addNew(more []Fault) {
 	known := *fs
 	for _, f := range more {
 		if !slices.ContainsFunc(known, func(k Fault) bool { return k.Path == f.Path }) {
-			*fs = append(*fs, f)
+			fs.append(f)
 		}
 	}
 }

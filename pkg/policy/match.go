@@ -10,14 +10,20 @@ import (
 // Match narrows a policy to some of the traffic. Fields are joined by "and",
 // the values inside a field by "or"; an empty field matches everything.
 type Match struct {
-	// Sources are source prefixes, without host bits. Kernel and layer 7.
+	// Sources are prefixes of the remote end, without host bits: of the source
+	// of what comes in, of the destination of what goes out. Kernel and layer 7.
 	Sources []netip.Prefix
-	// Protocol is one of [Protocols], or empty. Kernel.
+	// Protocol is one of [Protocols], a number from 0 to [MaxProtocol] in
+	// decimal digits, or empty. Kernel.
 	Protocol string
-	// Ports are destination ports. Kernel.
+	// Ports are local ports, at most [MaxPortRanges] entries: the destination
+	// port of what comes in, the source port of what goes out. Kernel.
 	Ports []PortRange
-	// Interfaces are names of network interfaces. Kernel.
+	// Interfaces are names of network interfaces, at most [MaxInterfaces].
+	// Kernel.
 	Interfaces []string
+	// Direction is the way that packets take. Kernel.
+	Direction Direction
 	// Methods are HTTP methods in capitals. Layer 7.
 	Methods []string
 	// Endpoints are paths: exact, "prefix*" or "/path/{var}". Layer 7.
@@ -28,13 +34,12 @@ type Match struct {
 	Metadata map[string]string
 }
 
-// PortRange is the ports First to Last, both included; 1 <= First <= Last.
-type PortRange struct {
-	First, Last uint16
-}
-
-// Protocols returns every value of Match.Protocol.
-func Protocols() []string { return []string{"tcp", "udp", "icmp", "icmpv6", "sctp"} }
+// The bounds of a match's lists. How many prefixes there may be is a matter of
+// the whole set, see [MaxPrefixes].
+const (
+	MaxPortRanges = 1024
+	MaxInterfaces = 1024
+)
 
 // NeedsL7 reports whether the match looks at something that only layer 7 can
 // see.
@@ -55,6 +60,7 @@ func (m Match) fields() []matchField {
 		{"protocol", m.Protocol != "", true, false},
 		{"ports", len(m.Ports) > 0, true, false},
 		{"interfaces", len(m.Interfaces) > 0, true, false},
+		{"direction", m.Direction != DirectionBoth, true, false},
 		{"methods", len(m.Methods) > 0, false, true},
 		{"endpoints", len(m.Endpoints) > 0, false, true},
 		{"users", len(m.Users) > 0, false, true},
@@ -70,35 +76,45 @@ func (m Match) faults() []Fault {
 	for i, s := range m.Sources {
 		fs.source(fmt.Sprintf("match.sources[%d]", i), s)
 	}
-	if m.Protocol != "" && !slices.Contains(Protocols(), m.Protocol) {
-		fs.add("match.protocol", fmt.Sprintf("unknown protocol %q", m.Protocol), "use one of "+list(Protocols()))
+	m.kernelFaults(&fs)
+	m.l7Faults(&fs)
+	return fs
+}
+
+func (m Match) kernelFaults(fs *faults) {
+	if _, known := ProtocolNumber(m.Protocol); m.Protocol != "" && !known {
+		fs.add("match.protocol", "unknown protocol "+quote(m.Protocol),
+			fmt.Sprintf("use one of %s, or a number from 0 to %d", list(Protocols()), MaxProtocol))
 	}
+	fs.atMost("match.ports", len(m.Ports), MaxPortRanges)
 	for i, r := range m.Ports {
 		if r.First == 0 || r.First > r.Last {
 			fs.add(fmt.Sprintf("match.ports[%d]", i), fmt.Sprintf("%d-%d is not a range of ports", r.First, r.Last),
 				"write FIRST-LAST with 1 <= FIRST <= LAST <= 65535")
 		}
 	}
+	fs.atMost("match.interfaces", len(m.Interfaces), MaxInterfaces)
 	for i, name := range m.Interfaces {
 		if !ValidInterfaceName(name) {
-			fs.add(fmt.Sprintf("match.interfaces[%d]", i), fmt.Sprintf("%q cannot be the name of a network interface", name),
+			fs.add(fmt.Sprintf("match.interfaces[%d]", i), quote(name)+" cannot be the name of a network interface",
 				`use 1 to 15 bytes without "/", ":" and blanks`)
 		}
 	}
-	m.l7Faults(&fs)
-	return fs
+	if m.Direction != DirectionBoth {
+		checkEnum(fs, "match.direction", m.Direction, Directions())
+	}
 }
 
 func (m Match) l7Faults(fs *faults) {
 	for i, method := range m.Methods {
 		if !isMethod(method) {
-			fs.add(fmt.Sprintf("match.methods[%d]", i), fmt.Sprintf("%q is not an HTTP method", method),
+			fs.add(fmt.Sprintf("match.methods[%d]", i), quote(method)+" is not an HTTP method",
 				"write it in capitals, such as POST")
 		}
 	}
 	for i, endpoint := range m.Endpoints {
 		if !strings.HasPrefix(endpoint, "/") {
-			fs.add(fmt.Sprintf("match.endpoints[%d]", i), fmt.Sprintf("%q is not a path", endpoint), `start it with "/"`)
+			fs.add(fmt.Sprintf("match.endpoints[%d]", i), quote(endpoint)+" is not a path", `start it with "/"`)
 		}
 	}
 	for _, names := range []struct {
@@ -118,6 +134,12 @@ func (m Match) l7Faults(fs *faults) {
 
 func isMethod(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !(r >= 'A' && r <= 'Z' || r == '-') })
+}
+
+func (fs *faults) atMost(path string, n, most int) {
+	if n > most {
+		fs.add(path, fmt.Sprintf("has %d entries", n), fmt.Sprintf("write at most %d, or leave it out to match all", most))
+	}
 }
 
 func (fs *faults) source(path string, s netip.Prefix) {

@@ -48,16 +48,21 @@ type Policy struct {
 	// OnPressure is the fate of a source for which the bucket table has no
 	// room left.
 	OnPressure Pressure
+	// OnFragment is the fate of packets whose port cannot be read. Only a
+	// policy that asks for the port, see [Policy.NeedsPort], may set it.
+	OnFragment Fragment
+	// Action is what becomes of a packet that is over the limit.
+	Action Action
 	// NewSources caps how many sources that were never seen before may claim a
 	// bucket. Nil means no cap.
 	NewSources *NewSources
 	// IPv4Prefix and IPv6Prefix are the lengths in bits, 1 to 32 and 1 to 128,
-	// of the source prefix that shares one bucket.
+	// of the source prefix that shares one bucket. Scope per_ip.
 	IPv4Prefix, IPv6Prefix uint8
 	// Key is the template of the bucket's key; only scope custom has one.
 	Key string
 	// Replaces names broader policies that this one overrides where both
-	// match.
+	// match. A policy in shadow overrides only those in shadow.
 	Replaces []string
 	// Headers are added to the answer of a layer 7 decision.
 	Headers map[string]string
@@ -65,6 +70,10 @@ type Policy struct {
 	// all of it.
 	Match Match
 }
+
+// NeedsPort reports whether the kernel has to know the port of a packet to
+// apply the policy.
+func (p Policy) NeedsPort() bool { return len(p.Match.Ports) > 0 || p.Scope == ScopePerEndpoint }
 
 // NewSources caps the first-seen sources that a policy admits: at most Limit
 // (1 to [MaxTokens]) per Window (positive).

@@ -13,18 +13,7 @@ const MaxKernelPolicies = 64
 // ValidateSet returns everything that is wrong with the policies, each by
 // itself and together, with paths such as "policies[2].name". Nil means that
 // the set can be enforced.
-func ValidateSet(policies []Policy) []Fault {
-	var fs faults
-	for i, p := range policies {
-		for _, f := range p.Validate() {
-			fs = append(fs, f.within(fmt.Sprintf("policies[%d].", i)))
-		}
-	}
-	first := checkNames(&fs, policies)
-	checkReplaces(&fs, policies, first)
-	checkCount(&fs, policies)
-	return fs
-}
+func ValidateSet(policies []Policy) []Fault { return Document{Policies: policies}.Validate() }
 
 // within returns the fault with its paths seen from the set.
 func (f Fault) within(prefix string) Fault {
@@ -48,27 +37,14 @@ func checkNames(fs *faults, policies []Policy) map[string]int {
 		if p.Name == "" {
 			continue // an empty name is a fault of its own
 		}
-		*fs = append(*fs, Fault{
+		fs.append(Fault{
 			Path:    fmt.Sprintf("policies[%d].name", i),
-			Problem: fmt.Sprintf("the name %q is already taken by policies[%d]", p.Name, j),
+			Problem: fmt.Sprintf("the name %s is already taken by policies[%d]", quote(p.Name), j),
 			Mend:    "give each policy a name of its own",
 			Earlier: fmt.Sprintf("policies[%d].name", j),
 		})
 	}
 	return first
-}
-
-func checkReplaces(fs *faults, policies []Policy, first map[string]int) {
-	for i, p := range policies {
-		for j, name := range p.Replaces {
-			path := fmt.Sprintf("policies[%d].replaces[%d]", i, j)
-			if name == p.Name {
-				fs.add(path, "a policy cannot replace itself", "remove the entry")
-			} else if _, ok := first[name]; !ok {
-				fs.add(path, fmt.Sprintf("there is no policy %q", name), "name a policy of this file or remove the entry")
-			}
-		}
-	}
 }
 
 func checkCount(fs *faults, policies []Policy) {

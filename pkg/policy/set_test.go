@@ -24,6 +24,37 @@ func TestValidateSet(t *testing.T) {
 		t.Errorf("replaces: got %v", got)
 	}
 
+	policies := func(change func(p []Policy)) []Policy {
+		p := []Policy{named("a"), named("b"), named("c")}
+		change(p)
+		return p
+	}
+	for _, c := range []struct {
+		name     string
+		policies []Policy
+		paths    []string
+	}{
+		{"chain", policies(func(p []Policy) { p[0].Replaces, p[1].Replaces = []string{"b", "c"}, []string{"c"} }), nil},
+		{"twice", policies(func(p []Policy) { p[0].Replaces = []string{"b", "c", "b"} }), []string{"policies[0].replaces[2]"}},
+		{"pair", policies(func(p []Policy) { p[0].Replaces, p[1].Replaces = []string{"b"}, []string{"a"} }), []string{"policies[1].replaces[0]"}},
+		{"circle", policies(func(p []Policy) {
+			p[0].Replaces, p[1].Replaces, p[2].Replaces = []string{"b"}, []string{"c"}, []string{"b", "a"}
+		}), []string{"policies[2].replaces[0]", "policies[2].replaces[1]"}},
+		{"circle that is off", policies(func(p []Policy) {
+			p[0].Replaces, p[1].Replaces, p[1].Mode = []string{"b"}, []string{"a"}, ModeOff
+		}), nil},
+		{"layer", policies(func(p []Policy) {
+			p[0].Replaces, p[1].Scope, p[1].Layer = []string{"b"}, ScopePerUser, LayerL7
+		}), []string{"policies[1].scope", "policies[0].replaces[0]"}},
+		{"layer that is off", policies(func(p []Policy) {
+			p[0].Replaces, p[1].Scope, p[1].Layer, p[1].Mode = []string{"b"}, ScopePerUser, LayerL7, ModeOff
+		}), nil},
+	} {
+		if got := paths(ValidateSet(c.policies)); !slices.Equal(got, c.paths) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.paths)
+		}
+	}
+
 	inner := []Policy{named("a"), named("b")}
 	inner[1].Limit, inner[1].Burst = MaxRequestRate+1, 1
 	faults = ValidateSet(inner)

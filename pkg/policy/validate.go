@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Validate returns everything that is wrong with the policy, and nil if it can
@@ -21,7 +22,8 @@ func (p Policy) Validate() []Fault {
 	p.checkRates(&fs)
 	p.checkPrefixes(&fs)
 	p.checkHeaders(&fs)
-	fs = append(fs, p.Match.faults()...)
+	p.checkTexts(&fs)
+	fs.addNew(p.Match.faults())
 	if p.Mode != ModeOff {
 		fs.addNew(p.contradictions())
 		fs.addNew(p.unsupported())
@@ -60,11 +62,13 @@ func (p Policy) checkEnums(fs *faults) {
 	checkEnum(fs, "consistency", p.Consistency, Consistencies())
 	checkEnum(fs, "on_store_failure", p.OnStoreFailure, StoreFailures())
 	checkEnum(fs, "on_pressure", p.OnPressure, Pressures())
+	checkEnum(fs, "on_fragment", p.OnFragment, Fragments())
+	checkEnum(fs, "action", p.Action, Actions())
 }
 
 func checkEnum[T ~string](fs *faults, path string, value T, allowed []T) {
 	if !slices.Contains(allowed, value) {
-		fs.add(path, fmt.Sprintf("unknown value %q", string(value)), "use one of "+list(allowed))
+		fs.add(path, "unknown value "+quote(string(value)), "use one of "+list(allowed))
 	}
 }
 
@@ -94,6 +98,29 @@ func (p Policy) checkHeaders(fs *faults) {
 		if strings.ContainsFunc(p.Headers[name], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 			fs.add(path, "has a control character in its value", "remove it")
 		}
+	}
+}
+
+// checkTexts refuses what JSON, which knows only Unicode, could not carry.
+func (p Policy) checkTexts(fs *faults) {
+	check := func(path string, texts ...string) {
+		for _, text := range texts {
+			if !utf8.ValidString(text) {
+				fs.add(path, quote(text)+" is not UTF-8 text", "write it in UTF-8")
+				return
+			}
+		}
+	}
+	check("key", p.Key)
+	for name, value := range p.Headers {
+		check("headers", name, value)
+	}
+	check("match.interfaces", p.Match.Interfaces...)
+	check("match.endpoints", p.Match.Endpoints...)
+	check("match.users", p.Match.Users...)
+	check("match.roles", p.Match.Roles...)
+	for key, pattern := range p.Match.Metadata {
+		check("match.metadata", key, pattern)
 	}
 }
 

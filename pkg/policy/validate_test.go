@@ -72,8 +72,11 @@ func TestValidate(t *testing.T) {
 		{"prefixes longest", func(p *Policy) { p.IPv4Prefix, p.IPv6Prefix = 32, 128 }, nil, ""},
 		{"prefixes too long", func(p *Policy) { p.IPv4Prefix, p.IPv6Prefix = 33, 129 }, []string{"ipv4_prefix", "ipv6_prefix"}, "got 33"},
 
-		{"new sources", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{10, time.Minute} }, nil, ""},
-		{"new sources enforced", func(p *Policy) { p.NewSources = &NewSources{10, time.Minute} }, []string{"new_sources"}, "remove new_sources"},
+		{"prefixes of all", func(p *Policy) { p.Scope, p.IPv4Prefix, p.IPv6Prefix = ScopeGlobal, 24, 48 },
+			[]string{"ipv4_prefix", "ipv6_prefix"}, "only scope per_ip"},
+
+		{"new sources", func(p *Policy) { p.NewSources = &NewSources{10, time.Minute} }, nil, ""},
+		{"new sources of all", func(p *Policy) { p.Scope, p.NewSources = ScopeGlobal, &NewSources{10, time.Minute} }, []string{"new_sources"}, "scope per_ip"},
 		{"new sources 0", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{} }, []string{"new_sources.limit", "new_sources.window"}, ""},
 		{"new sources too slow", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{1, 2 * day} }, []string{"new_sources.limit"}, "slowest"},
 		{"new sources too long", func(p *Policy) { p.Mode, p.NewSources = ModeOff, &NewSources{1000, 101 * day} }, []string{"new_sources.window"}, "at most 100d"},
@@ -85,6 +88,47 @@ func TestValidate(t *testing.T) {
 		}, []string{"match.sources[0]", "match.sources[1]"}, ""},
 		{"ports", func(p *Policy) { p.Mode, p.Match.Ports = ModeOff, []PortRange{{2, 1}, {1, 1}, {0, 9}} },
 			[]string{"match.ports[0]", "match.ports[2]"}, "2-1"},
+		{"ports most", func(p *Policy) {
+			p.Match.Ports = make([]PortRange, MaxPortRanges)
+			fill(p.Match.Ports, PortRange{1, 1})
+		}, nil, ""},
+		{"ports too many", func(p *Policy) {
+			p.Match.Ports = make([]PortRange, MaxPortRanges+1)
+			fill(p.Match.Ports, PortRange{1, 1})
+		},
+			[]string{"match.ports"}, "has 1025 entries; write at most 1024"},
+		{"interfaces too many", func(p *Policy) {
+			p.Match.Interfaces = make([]string, MaxInterfaces+1)
+			fill(p.Match.Interfaces, "eth0")
+		},
+			[]string{"match.interfaces"}, "1025"},
+		{"protocols", func(p *Policy) { p.Match.Protocol = "254" }, nil, ""},
+		{"protocol reserved", func(p *Policy) { p.Match.Protocol = "255" }, []string{"match.protocol"}, "unknown protocol"},
+		{"ports of sctp", func(p *Policy) { p.Match.Protocol, p.Match.Ports = "132", []PortRange{{1, 1}} }, nil, ""},
+		{"ports of icmp", func(p *Policy) { p.Match.Protocol, p.Match.Ports = "icmp", []PortRange{{1, 1}} }, []string{"match.ports"}, "icmp has no ports"},
+		{"direction", func(p *Policy) { p.Match.Direction = DirectionEgress }, nil, ""},
+		{"direction unknown", func(p *Policy) { p.Match.Direction = "both" }, []string{"match.direction"}, "ingress, egress"},
+
+		{"fragment", func(p *Policy) { p.OnFragment, p.Match.Ports = FragmentDrop, []PortRange{{1, 1}} }, nil, ""},
+		{"fragment of an endpoint", func(p *Policy) { p.OnFragment, p.Scope = FragmentDrop, ScopePerEndpoint }, nil, ""},
+		{"fragment without ports", func(p *Policy) { p.OnFragment = FragmentDrop }, []string{"on_fragment"}, "match.ports"},
+		{"fragment off", func(p *Policy) { p.OnFragment, p.Mode = FragmentDrop, ModeOff }, nil, ""},
+		{"fragment unknown", func(p *Policy) { p.OnFragment = "hold" }, []string{"on_fragment"}, "pass, drop"},
+		{"pace", func(p *Policy) {
+			p.Action, p.Match.Direction, p.Unit, p.Burst = ActionPace, DirectionEgress, UnitBytes, 2000
+		}, nil, ""},
+		{"pace all", func(p *Policy) { p.Action, p.Match.Direction, p.Scope = ActionPace, DirectionEgress, ScopeGlobal }, nil, ""},
+		{"pace what comes in", func(p *Policy) { p.Action = ActionPace }, []string{"action"}, "direction: egress"},
+		{"pace strangers", func(p *Policy) {
+			p.Action, p.Match.Direction, p.NewSources = ActionPace, DirectionEgress, &NewSources{1, 1000}
+		}, []string{"new_sources"}, "could only be dropped"},
+		{"action unknown", func(p *Policy) { p.Action = "reject" }, []string{"action"}, "drop, pace"},
+
+		{"texts", func(p *Policy) {
+			p.Mode, p.Key, p.Headers, p.Match.Interfaces = ModeOff, "\xff", map[string]string{"A": "\xff"}, []string{"\xff"}
+			p.Match.Endpoints, p.Match.Users, p.Match.Roles = []string{"/\xff"}, []string{"\xff"}, []string{"\xff"}
+			p.Match.Metadata = map[string]string{"\xff": ""}
+		}, []string{"key", "headers", "match.interfaces", "match.endpoints", "match.users", "match.roles", "match.metadata"}, "UTF-8"},
 
 		{"key", func(p *Policy) { p.Key = "{user}" }, []string{"key"}, "scope per_ip makes its own key"},
 		{"headers", func(p *Policy) { p.Headers = map[string]string{"A": "b"} }, []string{"headers"}, "remove headers"},
@@ -112,15 +156,10 @@ func TestValidate(t *testing.T) {
 // version does not enforce is refused, and accepted in a policy that is off.
 func TestUnsupported(t *testing.T) {
 	for path, change := range map[string]func(*Policy){
-		"scope":            func(p *Policy) { p.Scope, p.Layer = ScopeGlobal, LayerL7 },
+		"scope":            func(p *Policy) { p.Scope, p.Layer = ScopePerUser, LayerL7 },
 		"layer":            func(p *Policy) { p.Layer = LayerL7 },
 		"consistency":      func(p *Policy) { p.Consistency = ConsistencyReconciled },
 		"on_store_failure": func(p *Policy) { p.OnStoreFailure = StoreFailureOpen },
-		"replaces":         func(p *Policy) { p.Replaces = []string{"other"} },
-		"match.sources":    func(p *Policy) { p.Match.Sources = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
-		"match.protocol":   func(p *Policy) { p.Match.Protocol = "udp" },
-		"match.ports":      func(p *Policy) { p.Match.Ports = []PortRange{{1, 2}} },
-		"match.interfaces": func(p *Policy) { p.Match.Interfaces = []string{"eth0"} },
 		"match.methods":    func(p *Policy) { p.Layer, p.Match.Methods = LayerL7, []string{"GET"} },
 		"match.endpoints":  func(p *Policy) { p.Layer, p.Match.Endpoints = LayerL7, []string{"/a"} },
 		"match.users":      func(p *Policy) { p.Layer, p.Match.Users = LayerL7, []string{"a"} },
@@ -137,6 +176,27 @@ func TestUnsupported(t *testing.T) {
 		if faults := p.Validate(); faults != nil {
 			t.Errorf("%s, off: got %v", path, faults)
 		}
+	}
+}
+
+// TestKernelScopes holds that a scope that the kernel has too is refused for layer 7, with the mend.
+func TestKernelScopes(t *testing.T) {
+	for _, scope := range []Scope{ScopePerEndpoint, ScopeGlobal} {
+		p := Policy{Name: "a", Scope: scope, Limit: 1, Window: time.Second}.WithDefaults()
+		faults := p.Validate()
+		if !slices.Equal(paths(faults), []string{"scope"}) || !strings.Contains(faults[0].Mend, `set "layer: kernel"`) {
+			t.Errorf("%s: got %v", scope, faults)
+		}
+		p.Layer = LayerKernel
+		if faults := p.Validate(); faults != nil {
+			t.Errorf("%s in the kernel: got %v", scope, faults)
+		}
+	}
+}
+
+func fill[T any](values []T, v T) {
+	for i := range values {
+		values[i] = v
 	}
 }
 
