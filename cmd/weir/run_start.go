@@ -151,7 +151,7 @@ func (d *daemon) components() []func(context.Context) error {
 func (d *daemon) newServer(l net.Listener, local bool) *server.Server {
 	return server.New(server.Options{
 		Listener: l, Local: local, StateDir: d.dir.Name(), Token: func() server.Token { return *d.token.Load() },
-		Metrics: d.metrics, Readiness: d, Bans: d, Log: d.log,
+		Metrics: d.metrics, Readiness: d, Policies: d, Bans: d, Log: d.log,
 	})
 }
 

@@ -31,9 +31,6 @@ func withBans(t *testing.T, room uint32) *StateDir {
 		bans6Pin:   {Type: ebpf.LPMTrie, KeySize: 20, ValueSize: value, MaxEntries: room, Flags: unix.BPF_F_NO_PREALLOC},
 		controlPin: {Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(controlPage{})), MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE},
 	} {
-		if exists(d.pin(name)) {
-			continue
-		}
 		m, err := ebpf.NewMap(spec)
 		if err != nil {
 			t.Fatal(err)

@@ -14,9 +14,12 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// maxBody bounds the body of a request, in bytes. A document has as many prefixes as policy.MaxPrefixes
-// allows; each takes 46 bytes at most.
-const maxBody = 8 << 20
+// What a body may have, in bytes. A document has up to policy.MaxPrefixes prefixes, each of 46 bytes at
+// most.
+const (
+	maxBody     = 1 << 20
+	maxDocument = 8 << 20
+)
 
 // Bans is who knows what is banned, and changes it. Its methods may be called by several goroutines at
 // once. An error that is a [Problem] is answered as it is, any other with status 500.
@@ -84,7 +87,7 @@ func banRoutes(b Bans) []route {
 		})},
 		{"POST /v1/bans", guarded, answer(func(r *http.Request) (any, error) {
 			var body BanRequest
-			if err := decode(r, &body); err != nil {
+			if err := decode(r, &body, maxBody); err != nil {
 				return nil, err
 			}
 			return b.Ban(r.Context(), body)
@@ -98,7 +101,6 @@ func banRoutes(b Bans) []route {
 // answer sends what do returns as JSON: 204 for nothing, a problem for an error.
 func answer(do func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		body, err := do(r)
 		switch {
 		case err != nil:
@@ -113,14 +115,18 @@ func answer(do func(*http.Request) (any, error)) http.Handler {
 	})
 }
 
-// decode reads a body that has one JSON value of just the fields that to has.
-func decode(r *http.Request, to any) error {
-	d := json.NewDecoder(r.Body)
+// decode reads a body of at most so many bytes that has one JSON value of just the fields that to has.
+func decode(r *http.Request, to any, most int64) error {
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, most))
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
 		return badBody(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return err
+		}
 		return NewProblem(http.StatusBadRequest, "the body: something follows the JSON value, which ends at byte %d", d.InputOffset())
 	}
 	return nil

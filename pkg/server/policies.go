@@ -120,7 +120,7 @@ func onePolicy(r *http.Request, p Policies) (any, error) {
 
 func replaceAll(r *http.Request) (Edit, error) {
 	var d policy.Document
-	if err := decode(r, &d); err != nil {
+	if err := decode(r, &d, maxDocument); err != nil {
 		return nil, err
 	}
 	return func(policy.Document) (policy.Document, error) { return d, nil }, nil
@@ -128,7 +128,7 @@ func replaceAll(r *http.Request) (Edit, error) {
 
 func putOne(r *http.Request) (Edit, error) {
 	var p policy.Policy
-	if err := decode(r, &p); err != nil {
+	if err := decode(r, &p, maxDocument); err != nil {
 		return nil, err
 	}
 	name := r.PathValue("name")
