@@ -27,6 +27,9 @@ detached from its last interface.`,
 		Args:    exactArgs(1, "one address or prefix"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Prefix = args[0]
+			if r.For == "" {
+				return usagef("want a duration: --for 10m, for example")
+			}
 			if _, err := parseBan(r); err != nil {
 				return usageError{err}
 			}
@@ -35,7 +38,6 @@ detached from its last interface.`,
 	}
 	cmd.Flags().StringVar(&r.For, "for", "", "how long, such as 30s, 10m or 1d12h; at most 365d")
 	cmd.Flags().BoolVar(&r.Force, "force", false, "ban even the default gateway, or every address there is")
-	_ = cmd.MarkFlagRequired("for") // fails only for a flag that is not there
 	return cmd
 }
 

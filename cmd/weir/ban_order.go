@@ -70,19 +70,20 @@ func (o banOrder) check(gateways []netip.Addr) error {
 	return nil
 }
 
-// defaultGateways lists those of this thread's network namespace. Link-local ones are left out of
-// nothing: a ban of fe80::/10 is as likely a slip.
+// defaultGateways lists those of this thread's network namespace, of all that have one.
 func defaultGateways() ([]netip.Addr, error) {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{}, netlink.RT_FILTER_DST)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("look up the default gateway: %w", err)
-	}
 	var all []netip.Addr
-	for _, r := range routes {
-		hops := append([]*netlink.NexthopInfo{{Gw: r.Gw}}, r.MultiPath...)
-		for _, hop := range hops {
-			if a, ok := netip.AddrFromSlice(hop.Gw); ok {
-				all = append(all, a.Unmap())
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		// Filtered by "no destination": the default ones.
+		routes, err := netlink.RouteListFiltered(family, &netlink.Route{}, netlink.RT_FILTER_DST)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("look up the default gateway: %w", err)
+		}
+		for _, r := range routes {
+			for _, hop := range append([]*netlink.NexthopInfo{{Gw: r.Gw}}, r.MultiPath...) {
+				if a, ok := netip.AddrFromSlice(hop.Gw); ok {
+					all = append(all, a.Unmap())
+				}
 			}
 		}
 	}

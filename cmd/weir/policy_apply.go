@@ -35,6 +35,9 @@ It prints what becomes of each policy. With --dry-run nothing else happens.`,
 		Example: "  weir policy apply -f weir.yaml --dry-run\n  weir policy apply -f weir.yaml",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usagef("want a file: -f weir.yaml, for example")
+			}
 			c, err := config.Load(file)
 			if err != nil {
 				return err
@@ -46,7 +49,6 @@ It prints what becomes of each policy. With --dry-run nothing else happens.`,
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "configuration file")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would change")
-	_ = cmd.MarkFlagRequired("file") // fails only for a flag that is not there
 	return cmd
 }
 
