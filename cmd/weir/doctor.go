@@ -79,7 +79,7 @@ type machine struct {
 	stateErr    error // why there are no attachments
 
 	runDir string
-	daemon func() (*client, error) // nil: none answers
+	daemon func() (*client, error) // of that directory; nil if none answers
 }
 
 func newMachine(e *env) *machine {
