@@ -35,7 +35,7 @@ int weir_xdp(struct xdp_md *ctx)
 		return XDP_PASS; /* no source, so nobody to charge */
 	}
 	packet.length = frame_length(ctx, &packet);
-	packet.packets = 1;
+	packet.segments = 1;
 	if (police(&packet, bucket_ticks(bpf_ktime_get_ns())) == VERDICT_DROP)
 		return XDP_DROP;
 	return XDP_PASS;

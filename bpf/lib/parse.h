@@ -21,8 +21,8 @@
 struct packet {
 	__u64 source[2]; /* IPv6: high and low half; IPv4: 0 and the address */
 	__u64 length;    /* of the frame without its checksum, in bytes */
-	__u32 packets;   /* that it stands for: 1, or more at a TC hook; see skb.h */
 	__u32 claimed;   /* where the IP header says that the frame ends; 0: it does not say */
+	__u32 segments;  /* packets on the wire that this one stands for; the caller's to set */
 	__u8 version;    /* 4 or 6 */
 	__u8 _pad[7];
 };
@@ -143,7 +143,7 @@ static __always_inline int parse_ipv6(struct parse_cursor *c, struct packet *p)
 }
 
 /* Ethernet, up to two VLAN tags, and the IP header behind them. Does not set
- * p->length and p->packets. */
+ * p->length and p->segments. */
 static __always_inline int parse_ethernet(struct parse_cursor *c, struct packet *p)
 {
 	const struct ethhdr *eth = parse_take(c, sizeof(*eth));

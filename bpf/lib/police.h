@@ -16,7 +16,7 @@
 static __always_inline __u64 police_cost(const volatile struct policy *policy,
 					 const struct packet *p)
 {
-	return policy->unit == UNIT_BYTES ? p->length : p->packets;
+	return policy->unit == UNIT_BYTES ? p->length : p->segments;
 }
 
 static __always_inline struct bucket_set *police_set(__u64 hash)

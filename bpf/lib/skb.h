@@ -62,23 +62,23 @@ static __always_inline void skb_measure(struct __sk_buff *skb, struct parse_curs
 {
 	__u64 length = skb->len;
 	__u32 size = skb->gso_size;
-	__u32 packets = 1;
+	__u32 segments = 1;
 
 	if (size) {
 		__u32 headers = skb_headers(cursor, packet);
 
-		packets = skb->gso_segs;
-		if (!packets && skb->len > headers)
-			packets = (skb->len - headers + size - 1) / size;
-		if (!packets)
-			packets = 1;
-		length += (__u64)(packets - 1) * headers;
+		segments = skb->gso_segs;
+		if (!segments && skb->len > headers)
+			segments = (skb->len - headers + size - 1) / size;
+		if (!segments)
+			segments = 1;
+		length += (__u64)(segments - 1) * headers;
 		if (length < skb->wire_len)
 			length = skb->wire_len;
 	}
 	if (skb->vlan_present)
-		length += (__u64)packets * SKB_VLAN_TAG;
-	packet->packets = packets;
+		length += (__u64)segments * SKB_VLAN_TAG;
+	packet->segments = segments;
 	packet->length = length;
 }
 

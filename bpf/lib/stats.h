@@ -13,7 +13,7 @@ static __always_inline void stats_policy(__u32 slot, enum verdict verdict,
 
 	if (!c)
 		return; /* slot < WEIR_MAX_POLICIES, which the verifier can't know */
-	c->packets[verdict] += p->packets;
+	c->packets[verdict] += p->segments;
 	c->bytes[verdict] += p->length;
 }
 

@@ -94,6 +94,44 @@ func TestPolicyThatIsOffMayUseEverything(t *testing.T) {
 	compare(t, dns, got[1])
 }
 
+func TestKernelFile(t *testing.T) {
+	got := load(t, "kernel.yaml")
+	compare(t, []Interface{{"eth0", "xdp", "native"}, {"eth0", "tc-egress", "auto"}, {"eth1", "tc-ingress", "auto"}}, got.Interfaces)
+	prefixes := func(texts ...string) (all []netip.Prefix) {
+		for _, text := range texts {
+			all = append(all, netip.MustParsePrefix(text))
+		}
+		return all
+	}
+	compare(t, prefixes("192.0.2.0/24", "2001:db8:1::/48"), got.Allow)
+	compare(t, prefixes("198.51.100.0/24"), got.Deny)
+
+	client, dns, network := perIP("per-client", 1000), perIP("dns", 100), perIP("per-network", 5000)
+	client.Burst, client.NewSources = 200, &policy.NewSources{Limit: 10000, Window: time.Second}
+	network.IPv4Prefix, network.IPv6Prefix = 24, 48
+	dns.Priority, dns.OnFragment, dns.Replaces = 2, "drop", []string{"per-client", "per-network"}
+	dns.Match = policy.Match{
+		Sources:  prefixes("203.0.113.0/24", "198.51.100.7/32", "2001:db8::/32"),
+		Protocol: "udp", Ports: []policy.PortRange{{First: 53, Last: 53}, {First: 8000, Last: 8100}},
+		Interfaces: []string{"eth0"}, Direction: "ingress",
+	}
+	services, tunnels := perIP("services", 50000), perIP("tunnels", 1000)
+	services.Scope, services.OnFragment, services.Priority = "per_endpoint", "drop", 1
+	tunnels.Scope, tunnels.Match.Protocol = "global", "47"
+	upload, trial := perIP("upload", 12_500_000), perIP("trial", 10)
+	upload.Unit, upload.Action, upload.Match.Direction = "bytes", "pace", "egress"
+	trial.Mode, trial.Replaces, trial.Match.Protocol = "shadow", []string{"per-client"}, "ospf"
+	compare(t, []policy.Policy{client, dns, network, services, tunnels, upload, trial}, got.Policies)
+}
+
+func TestHookDirections(t *testing.T) {
+	for hook, want := range map[Hook]policy.Direction{HookXDP: "ingress", HookTCIngress: "ingress", HookTCEgress: "egress"} {
+		if got := hook.Direction(); got != want {
+			t.Errorf("%s: got %q", hook, got)
+		}
+	}
+}
+
 func TestAliasesShareValues(t *testing.T) {
 	got := load(t, "alias.yaml").Policies
 	want := &policy.NewSources{Limit: 100, Window: time.Minute}
@@ -136,13 +174,21 @@ func TestSizesAreBounded(t *testing.T) {
 		}
 		fmt.Fprintf(&shared, "  - {name: p%d, scope: per_ip, limit: 1, window: 1s, mode: off, match: {sources: %s}}\n", i, sources)
 	}
+	var prefixes strings.Builder // few enough values, but too many for the kernel
+	prefixes.WriteString("allow: &p [")
+	for i := range 50_001 {
+		fmt.Fprintf(&prefixes, "10.%d.%d.%d, ", i>>16, i>>8&255, i&255)
+	}
+	prefixes.WriteString("]\ndeny: *p\n")
 	for name, c := range map[string]struct{ file, want string }{
-		"bytes":  {"policies: []\n#" + strings.Repeat("x", MaxFileSize), "larger than 2097152 bytes"},
-		"depth":  {"allow: " + strings.Repeat("[", 100_000), "max depth of 32"},
-		"errors": {"policies: [" + strings.Repeat("1, ", 5000) + "]", "4900 more errors are not shown"},
-		"nodes":  {shared.String(), "more than 200000 values"},
-		"key":    {strings.Repeat("k", 100_000) + ": 1\n", "unknown field"},
-		"value":  {"policies: " + strings.Repeat("v", 100_000) + "\n", "want a list"},
+		"prefixes": {prefixes.String(), "test.yaml:2:7: deny: match.sources, allow and deny have more than 100000 entries together"},
+		"policies": {"policies:" + strings.Repeat("\n- {name: a, scope: per_ip, limit: 1, window: 1s}", policy.MaxPolicies+1), "there are 10001 policies"},
+		"bytes":    {"policies: []\n#" + strings.Repeat("x", MaxFileSize), "larger than 2097152 bytes"},
+		"depth":    {"allow: " + strings.Repeat("[", 100_000), "max depth of 32"},
+		"errors":   {"policies: [" + strings.Repeat("1, ", 5000) + "]", "4900 more errors are not shown"},
+		"nodes":    {shared.String(), "more than 200000 values"},
+		"key":      {strings.Repeat("k", 100_000) + ": 1\n", "unknown field"},
+		"value":    {"policies: " + strings.Repeat("v", 100_000) + "\n", "want a list"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse("test.yaml", []byte(c.file))

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -94,6 +95,23 @@ func TestBadFilesNamePlaces(t *testing.T) {
 	}
 }
 
+// checkDocument holds that what a file asks for is valid, and can be written as JSON and read back.
+func checkDocument(t *testing.T, want policy.Document) {
+	t.Helper()
+	if faults := want.Validate(); faults != nil {
+		t.Errorf("accepted, but %v", faults)
+	}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got policy.Document
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, want, got)
+}
+
 func TestGoodFilesLoad(t *testing.T) {
 	files := names(t, "good", ".yaml")
 	if len(files) == 0 {
@@ -105,8 +123,6 @@ func TestGoodFilesLoad(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if faults := policy.ValidateSet(cfg.Policies); faults != nil {
-			t.Errorf("%s: accepted, but %v", name, faults)
-		}
+		checkDocument(t, cfg.Document())
 	}
 }

@@ -27,9 +27,7 @@ func FuzzParse(f *testing.F) {
 			checkRefusal(t, cfg, err)
 			return
 		}
-		if faults := policy.ValidateSet(cfg.Policies); faults != nil {
-			t.Errorf("accepted, but %v", faults)
-		}
+		checkDocument(t, cfg.Document())
 		if n := len(policy.KernelPolicies(cfg.Policies)); n > policy.MaxKernelPolicies {
 			t.Errorf("accepted with %d kernel policies", n)
 		}

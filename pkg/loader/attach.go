@@ -130,6 +130,7 @@ type change struct {
 	iface   netlink.Link // nil: wherever it is attached
 	current *current
 	built   *built
+	placed  hold  // that the change made, if it did
 	refused error // why the mode is not the best one
 }
 
@@ -138,6 +139,9 @@ func (t *transaction) close() {
 		c.current.close()
 		if c.built != nil {
 			c.built.close()
+		}
+		if c.placed != nil {
+			c.placed.close() // the pin holds it
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (d *StateDir) makeShared(spec *ebpf.CollectionSpec, sets uint32) (_ *shared
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("clear away %s: %w", path, err)
 		}
-		if err := pin.m.Pin(path); err != nil {
+		if err := d.pinAt(pin.m, path); err != nil {
 			return nil, fmt.Errorf("pin %s: %w", pin.name, err)
 		}
 		undo.push(func() error { return os.Remove(path) })

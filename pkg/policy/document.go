@@ -5,6 +5,10 @@ import (
 	"net/netip"
 )
 
+// MaxPolicies is how many policies there may be, those of layer 7 and those that
+// are off included.
+const MaxPolicies = 10_000
+
 // MaxPrefixes is how many entries match.sources of all policies, allow and
 // deny may have together.
 const MaxPrefixes = 100_000
@@ -27,6 +31,10 @@ func (d Document) Lists() Lists { return Lists{Allow: d.Allow, Deny: d.Deny} }
 // as "policies[2].name" and "deny[0]". Nil means that it can be enforced.
 func (d Document) Validate() []Fault {
 	var fs faults
+	if n := len(d.Policies); n > MaxPolicies {
+		fs.add(fmt.Sprintf("policies[%d]", MaxPolicies), fmt.Sprintf("there are %d policies", n), fmt.Sprintf("write at most %d", MaxPolicies))
+		return fs // the rest would be long
+	}
 	for i, p := range d.Policies {
 		for _, f := range p.Validate() {
 			fs.append(f.within(fmt.Sprintf("policies[%d].", i)))

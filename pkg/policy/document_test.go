@@ -43,6 +43,7 @@ func TestDocument(t *testing.T) {
 		{"too many denied", Document{Allow: many[:1], Deny: many}, []string{"deny"}, "more than 100000 entries together"},
 		{"too many sources", Document{Allow: many[:1], Policies: []Policy{with("a", many), with("b", many)}},
 			[]string{"policies[1].match.sources"}, "join prefixes"},
+		{"too many policies", Document{Policies: make([]Policy, MaxPolicies+1)}, []string{"policies[10000]"}, "there are 10001 policies"},
 		{"policies too", Document{Policies: []Policy{{Mode: ModeOff}}}, []string{"policies[0].name"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

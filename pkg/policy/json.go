@@ -2,12 +2,13 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 )
 
 // MaxJSONSize is the size of the largest JSON text that is read, in bytes.
-const MaxJSONSize = 16 << 20
+const MaxJSONSize = 8 << 20
 
 // What is written as JSON has the fields and texts of the configuration file: a
 // window is "1s", a prefix "203.0.113.0/24", a port 53 or "8000-8100". What is
@@ -146,10 +147,24 @@ func (d *Document) UnmarshalJSON(data []byte) error {
 
 func (d *Document) jsonFields() []jsonField {
 	return []jsonField{
-		{"policies", (*jsonList[Policy])(&d.Policies), len(d.Policies) == 0},
+		{"policies", (*jsonPolicies)(&d.Policies), len(d.Policies) == 0},
 		{"allow", (*jsonPrefixes)(&d.Allow), len(d.Allow) == 0},
 		{"deny", (*jsonPrefixes)(&d.Deny), len(d.Deny) == 0},
 	}
+}
+
+// jsonPolicies is a list of policies that are counted before they are read.
+type jsonPolicies []Policy
+
+func (p *jsonPolicies) UnmarshalJSON(data []byte) error {
+	var values []json.RawMessage
+	if err := readValue(data, &values); err != nil {
+		return err
+	}
+	if len(values) > MaxPolicies {
+		return fmt.Errorf("has %d entries, want at most %d", len(values), MaxPolicies)
+	}
+	return readList((*[]Policy)(p), values)
 }
 
 // jsonPrefixes is a list of prefixes, each a text as [ParsePrefix] reads it.

@@ -164,7 +164,8 @@ func TestGoodDocuments(t *testing.T) {
 // TestJSONIsBounded feeds texts that are too much of something; the message stays short.
 func TestJSONIsBounded(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"bytes": {`{"allow": ["` + strings.Repeat("x", MaxJSONSize) + `"]}`, "larger than 16777216 bytes"},
+		"bytes": {`{"allow": ["` + strings.Repeat("x", MaxJSONSize) + `"]}`, "larger than 8388608 bytes"},
+		"list":  {`{"policies": [` + strings.Repeat("{},", MaxPolicies) + `{}]}`, "policies: has 10001 entries, want at most 10000"},
 		"value": {`{"allow": ["` + strings.Repeat("x", 100_000) + `"]}`, "want an address"},
 		"name":  {`{"` + strings.Repeat("x", 100_000) + `": 1}`, "unknown field"},
 		"depth": {`{"allow": ` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, "exceeded max depth"},

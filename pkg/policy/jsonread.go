@@ -167,13 +167,17 @@ func (l *jsonList[T]) UnmarshalJSON(data []byte) error {
 	if err := readValue(data, &values); err != nil {
 		return err
 	}
-	*l = nil
+	return readList((*[]T)(l), values)
+}
+
+func readList[T any](to *[]T, values []json.RawMessage) error {
+	*to = nil
 	for i, data := range values {
 		var value T
 		if err := readValue(data, &value); err != nil {
 			return atIndex(i, err)
 		}
-		*l = append(*l, value)
+		*to = append(*to, value)
 	}
 	return nil
 }

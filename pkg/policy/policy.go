@@ -1,6 +1,6 @@
 // Package policy is the domain core of weir: what a rate limit is, which
-// values make sense, which of them this version enforces, and in which order
-// policies are evaluated.
+// values make sense, which of them this version enforces, in which order
+// policies are evaluated, and which of them apply to a packet.
 //
 // The package holds values and rules only. It reads no file, no clock and no
 // kernel, and it imports nothing but the standard library, so that every other

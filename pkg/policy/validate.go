@@ -101,27 +101,36 @@ func (p Policy) checkHeaders(fs *faults) {
 	}
 }
 
-// checkTexts refuses what JSON, which knows only Unicode, could not carry.
+// MaxText is the length of the longest key, name or pattern, in bytes.
+const MaxText = 1024
+
+// checkTexts refuses texts that are too long, and those that JSON, which knows
+// only Unicode, could not carry.
 func (p Policy) checkTexts(fs *faults) {
 	check := func(path string, texts ...string) {
 		for _, text := range texts {
-			if !utf8.ValidString(text) {
+			switch {
+			case len(text) > MaxText:
+				fs.add(path, fmt.Sprintf("%s has %d bytes", quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", MaxText))
+				return
+			case !utf8.ValidString(text):
 				fs.add(path, quote(text)+" is not UTF-8 text", "write it in UTF-8")
 				return
 			}
 		}
 	}
 	check("key", p.Key)
-	for name, value := range p.Headers {
-		check("headers", name, value)
-	}
+	check("headers", flatten(p.Headers)...)
 	check("match.interfaces", p.Match.Interfaces...)
 	check("match.endpoints", p.Match.Endpoints...)
 	check("match.users", p.Match.Users...)
 	check("match.roles", p.Match.Roles...)
-	for key, pattern := range p.Match.Metadata {
-		check("match.metadata", key, pattern)
-	}
+	check("match.metadata", flatten(p.Match.Metadata)...)
+}
+
+// flatten returns keys and values, each sorted.
+func flatten(m map[string]string) []string {
+	return append(slices.Sorted(maps.Keys(m)), slices.Sorted(maps.Values(m))...)
 }
 
 // headerToken is stricter than RFC 9110's token: names that need more than

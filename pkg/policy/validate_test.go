@@ -124,6 +124,11 @@ func TestValidate(t *testing.T) {
 		}, []string{"new_sources"}, "could only be dropped"},
 		{"action unknown", func(p *Policy) { p.Action = "reject" }, []string{"action"}, "drop, pace"},
 
+		{"texts longest", func(p *Policy) { p.Mode, p.Key = ModeOff, strings.Repeat("a", MaxText) }, nil, ""},
+		{"texts too long", func(p *Policy) {
+			p.Mode, p.Match.Metadata = ModeOff, map[string]string{"a": strings.Repeat("a", MaxText+1)}
+		},
+			[]string{"match.metadata"}, "shorten it to at most 1024"},
 		{"texts", func(p *Policy) {
 			p.Mode, p.Key, p.Headers, p.Match.Interfaces = ModeOff, "\xff", map[string]string{"A": "\xff"}, []string{"\xff"}
 			p.Match.Endpoints, p.Match.Users, p.Match.Roles = []string{"/\xff"}, []string{"\xff"}, []string{"\xff"}
