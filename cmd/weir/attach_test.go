@@ -180,7 +180,7 @@ func TestAttachRefuses(t *testing.T) {
 		err  string
 	}{
 		{"no interface", []string{"attach"}, exitUsage, "want one interface"},
-		{"unknown hook", []string{"attach", "eth0", "-c", file, "--hook", "tc-ingress"}, exitUsage, "xdp only"},
+		{"unknown hook", []string{"attach", "eth0", "-c", file, "--hook", "tc"}, exitUsage, "want xdp, tc-ingress or tc-egress"},
 		{"unknown mode", []string{"attach", "eth0", "-c", file, "--mode", "fast"}, exitUsage, "auto, native or generic"},
 		{"unknown interface", []string{"attach", "nope0", "-c", file}, exitFailure, "no such interface"},
 		{"no file", []string{"attach", "eth0", "-c", file + "x"}, exitFailure, "name the file with -c"},
