@@ -1,9 +1,13 @@
 package main_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,7 +104,7 @@ func runApplyInvalid(t *testing.T, s *site) {
 	s.run()
 	s.waitReady(200)
 	before := s.attachment().Program
-	answer := s.curl("PUT", "/v1/policies", `{"policies":[{"name":"A","scope":"per_ip","limit":5,"window":"1s"},{"name":"b","scope":"per_ip","limit":0,"window":"1s"}]}`)
+	answer := s.ask("PUT", "/v1/policies", `{"policies":[{"name":"A","scope":"per_ip","limit":5,"window":"1s"},{"name":"b","scope":"per_ip","limit":0,"window":"1s"}]}`)
 	var problem server.Problem
 	if err := json.Unmarshal([]byte(answer), &problem); err != nil {
 		t.Fatalf("%v: %s", err, answer)
@@ -113,16 +117,45 @@ func runApplyInvalid(t *testing.T, s *site) {
 	}
 }
 
-// curl asks the daemon on its socket without any of weir's own code.
-func (s *site) curl(method, path, body string) string {
+// ask asks the daemon on its socket without any of weir's own code.
+func (s *site) ask(method, path, body string) string {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), "curl", "-sS", "--unix-socket", filepath.Join(s.runDir, "weir.sock"),
-		"-X", method, "--data-binary", body, "http://weir"+path)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("curl: %v: %s", err, out)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.runDir, "weir.sock"))
 	}
-	return string(out)
+	_, text, err := s.request(dial, method, "http://weir"+path, body, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return text
+}
+
+// overTCP asks the daemon at server.http, with a header Authorization.
+func (s *site) overTCP(method, path, authorization string) (int, string) {
+	s.t.Helper()
+	status, text, err := s.request(s.dialTCP, method, "http://"+runHTTP+path, "", authorization)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return status, text
+}
+
+func (s *site) request(dial func(context.Context, string, string) (net.Conn, error), method, url, body, authorization string) (int, string, error) {
+	request, err := http.NewRequestWithContext(s.t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	client := http.Client{Timeout: runLimit, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(text), err
 }
 
 // runBans: a daemon holds the state directory, so it bans for the commands.
@@ -138,7 +171,7 @@ func runBans(t *testing.T, s *site) {
 	if out := s.ok("bans"); !strings.Contains(out, "203.0.113.0/24  59m") {
 		t.Errorf("bans: %s", out)
 	}
-	if answer := s.curl("GET", "/v1/bans", ""); !strings.Contains(answer, `"prefix":"203.0.113.0/24"`) {
+	if answer := s.ask("GET", "/v1/bans", ""); !strings.Contains(answer, `"prefix":"203.0.113.0/24"`) {
 		t.Errorf("bans of the API: %s", answer)
 	}
 	if out, err := s.weir("ban", "::/0", "--for", "1h"); err == nil || !strings.Contains(out, "every address") {
@@ -231,23 +264,12 @@ func runToken(t *testing.T, s *site) {
 	s.writeText(strings.Replace(string(text), "server: {", "server: {admin_token_file: "+path+", ", 1))
 	p := s.run()
 	s.waitReady(200)
-	remove := func(header string) string {
-		var out []byte
-		err := s.A.Do(func() (err error) {
-			out, err = exec.CommandContext(t.Context(), "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", "DELETE",
-				"-H", header, "http://"+runHTTP+"/v1/policies/per-client").CombinedOutput()
-			return err
-		})
-		if err != nil {
-			t.Fatalf("curl: %v: %s", err, out)
-		}
-		return string(out)
+	const mine = "/v1/policies/per-client"
+	if got, body := s.overTCP("DELETE", mine, "Bearer wrong-0123456789abcdef"); got != 401 {
+		t.Errorf("with a wrong token: %d %s, want 401", got, body)
 	}
-	if got := remove("Authorization: Bearer wrong-0123456789abcdef"); got != "401" {
-		t.Errorf("with a wrong token: %s, want 401", got)
-	}
-	if got := remove("Authorization: Bearer " + token); got != "200" {
-		t.Errorf("with the token: %s, want 200", got)
+	if got, body := s.overTCP("DELETE", mine, "Bearer "+token); got != 200 {
+		t.Errorf("with the token: %d %s, want 200", got, body)
 	}
 	if got := s.attachment().Policies; len(got) != 0 {
 		t.Errorf("policies %v, want none", got)

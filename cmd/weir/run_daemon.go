@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-limiter/weir/internal/top"
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/server"
@@ -30,6 +31,8 @@ type daemon struct {
 	listener   net.Listener // nil: server.http is empty
 	socket     net.Listener
 	metrics    http.Handler
+	events     *loader.Events // nil: somebody else listens, or there are none
+	top        *top.Top       // of the events
 
 	hangups <-chan os.Signal
 	changes chan linkChange

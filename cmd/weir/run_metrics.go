@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -11,15 +10,13 @@ import (
 
 var _ metrics.Source = (*daemon)(nil)
 
-// Kernel reads the counters. The goroutine that changes attachments reads them, as one that is being
-// made anew can't be read.
+// Kernel reads the counters.
 func (d *daemon) Kernel() (metrics.Kernel, error) {
-	var all []loader.Attachment
-	var err error
-	if doErr := d.do(context.Background(), func() { all, err = d.reconciler.own() }); doErr != nil {
-		return metrics.Kernel{}, doErr
+	all, err := d.attachments()
+	if err != nil {
+		return metrics.Kernel{}, err
 	}
-	return kernelMetrics(all), err
+	return kernelMetrics(all), nil
 }
 
 func kernelMetrics(all []loader.Attachment) metrics.Kernel {

@@ -68,6 +68,7 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 	if err := d.enforce(); err != nil {
 		return nil, err
 	}
+	d.openEvents(e.runDir)
 	if d.metrics, err = d.metricsHandler(); err != nil {
 		return nil, err
 	}
@@ -141,6 +142,9 @@ func (d *daemon) components() []func(context.Context) error {
 	if d.listener != nil {
 		all = append(all, d.newServer(d.listener, false).Run)
 	}
+	if d.top != nil {
+		all = append(all, d.runTop)
+	}
 	if d.watched {
 		file := &fileWatch{path: d.file, changes: d.looks, every: resyncEvery, log: d.log}
 		all = append(all, file.Run)
@@ -151,7 +155,7 @@ func (d *daemon) components() []func(context.Context) error {
 func (d *daemon) newServer(l net.Listener, local bool) *server.Server {
 	return server.New(server.Options{
 		Listener: l, Local: local, StateDir: d.dir.Name(), Token: func() server.Token { return *d.token.Load() },
-		Metrics: d.metrics, Readiness: d, Policies: d, Bans: d, Log: d.log,
+		Metrics: d.metrics, Readiness: d, Policies: d, Bans: d, Top: d.topHandler(), Log: d.log,
 	})
 }
 
@@ -177,6 +181,9 @@ func buildInfo() metrics.Build {
 // close gives up the listeners and the state directory.
 func (d *daemon) close() error {
 	err := d.dir.Close()
+	if d.events != nil {
+		err = errors.Join(err, d.events.Close())
+	}
 	for _, l := range []net.Listener{d.listener, d.socket} {
 		if l == nil {
 			continue

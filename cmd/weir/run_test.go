@@ -46,6 +46,7 @@ func TestRun(t *testing.T) {
 		"no-watch":        runNoWatch,
 		"reload-whole":    runReloadWhole,
 		"hooks":           runHooks,
+		"top":             runTopAnswers,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newSite(t, binary)) })
 	}

@@ -65,7 +65,7 @@ func (k *kernel) name(a *loader.Attachment) {
 	}
 	k.interfaces[a.Index] = either(k.interfaces[a.Index], a.Interface)
 	for _, p := range a.Policies {
-		at := place{a.Index, a.Hook, p.Slot}
+		at := place{a.Index, string(a.Hook), p.Slot}
 		k.policies[at] = either(k.policies[at], p.Name)
 	}
 }
