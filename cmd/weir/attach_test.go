@@ -186,7 +186,7 @@ func TestAttachRefuses(t *testing.T) {
 		{"unknown interface", []string{"attach", "nope0", "-c", file}, exitFailure, "no such interface"},
 		{"no file", []string{"attach", "eth0", "-c", file + "x"}, exitFailure, "name the file with -c"},
 		{"bad file", []string{"attach", "eth0", "-c", "../../testdata/config/bad/burst-zero.yaml"}, exitFailure, "burst-zero.yaml:"},
-		{"nothing to enforce", []string{"attach", "eth0", "-c", writeConfig(t, "policies: []")}, exitFailure, "no policy for the kernel"},
+		{"nothing to enforce", []string{"attach", "eth0", "-c", writeConfig(t, "policies: []")}, exitFailure, "nothing for the kernel at xdp"},
 		{"detach a hook that does not exist", []string{"detach", "eth0", "--hook", "tc"}, exitUsage, "xdp, tc-ingress or tc-egress"},
 		{"detach a hook and all", []string{"detach", "--all", "--hook", "xdp"}, exitUsage, "--all takes every one"},
 		{"detach what", []string{"detach"}, exitUsage, "--all"},

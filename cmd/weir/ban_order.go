@@ -53,7 +53,7 @@ func faultOf(field string, err error) server.Fault {
 	return server.Fault{Field: field, Problem: err.Error()}
 }
 
-// checkBan refuses bans by which a slip would cut the machine off. gateways are its default ones.
+// check refuses bans by which a slip would cut the machine off. gateways are its default ones.
 func (o banOrder) check(gateways []netip.Addr) error {
 	if o.force {
 		return nil

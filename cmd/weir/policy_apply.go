@@ -142,7 +142,7 @@ func applyHere(e *env, d *loader.StateDir, edit server.Edit) (server.Applied, er
 	if err != nil {
 		return applied, err
 	}
-	if _, err := d.Apply(policy.KernelPolicies(after.Policies)); err != nil {
+	if _, err := d.Apply(after); err != nil {
 		return applied, fmt.Errorf("nothing has changed: %w", err)
 	}
 	return applied, nil
@@ -154,6 +154,8 @@ func loadedDocument(all []loader.Attachment) policy.Document {
 	var d policy.Document
 	known := map[string]bool{}
 	for i := range all {
+		// Every program has all of the lists.
+		d.Allow, d.Deny = all[i].Lists.Allow, all[i].Lists.Deny
 		for _, l := range all[i].Policies {
 			if !known[l.Name] {
 				known[l.Name] = true

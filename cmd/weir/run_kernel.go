@@ -21,7 +21,8 @@ func attachOptions(p point, mode loader.Mode, d desired) loader.AttachOptions {
 	at := policy.Place{Interface: p.name, Direction: p.hook.Direction()}
 	return loader.AttachOptions{
 		Interface: p.name, Hook: loader.Hook(p.hook), Mode: mode,
-		Policies: policy.KernelPoliciesAt(d.document.Policies, at), TableEntries: d.entries,
+		Policies: policy.KernelPoliciesAt(d.document.Policies, at), Allow: d.document.Allow, Deny: d.document.Deny,
+		TableEntries: d.entries,
 	}
 }
 

@@ -114,7 +114,7 @@ func (d *daemon) load(data []byte) error {
 		return err
 	}
 	d.token.Store(&token)
-	if err := d.prune(); err != nil {
+	if err := d.reconciler.Prune(); err != nil {
 		d.log.Error("reloaded in part: can't detach what the file does not list any more", "error", err)
 		return nil
 	}
@@ -139,8 +139,6 @@ func (d *daemon) change(next *config.Config) error {
 	d.config = next
 	return nil
 }
-
-func (d *daemon) prune() error { return d.reconciler.Prune() }
 
 // readToken reads the admin token that a configuration names, if it does.
 func readToken(c *config.Config) (server.Token, error) {

@@ -65,10 +65,10 @@ func (d *StateDir) AttachAll(all []AttachOptions) ([]*Attachment, error) {
 	})
 }
 
-// Apply gives everything that is attached, in whichever network namespace, a new set of policies in one
-// transaction, as AttachAll does. What has vanished keeps its old one: it is attached anew when it returns.
+// Apply gives everything that is attached, in whichever network namespace, new policies and lists in one
+// transaction, as AttachAll does: each place what concerns it. What has vanished keeps its old one: it is attached anew when it returns.
 // It fails with [ErrNothingAttached] if there is nothing to change.
-func (d *StateDir) Apply(policies []policy.Policy) ([]*Attachment, error) {
+func (d *StateDir) Apply(document policy.Document) ([]*Attachment, error) {
 	return d.change(func(t *transaction) error {
 		all, err := d.Attachments()
 		if err != nil {
@@ -86,7 +86,9 @@ func (d *StateDir) Apply(policies []policy.Policy) ([]*Attachment, error) {
 				continue
 			}
 			o := AttachOptions{
-				Interface: all[i].Interface, Hook: all[i].Hook, Mode: ModeAuto, Policies: policies, TableEntries: entries,
+				Interface: all[i].Interface, Hook: all[i].Hook, Mode: ModeAuto, TableEntries: entries,
+				Policies: policy.KernelPoliciesAt(document.Policies, all[i].Hook.at(all[i].Interface)),
+				Allow:    document.Allow, Deny: document.Deny,
 			}
 			if err := t.addCurrent(o, all[i].id); err != nil {
 				return &AttachError{Interface: o.Interface, Hook: o.Hook, Err: err}

@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // Hook says where in a packet's way a program runs.
@@ -47,6 +49,15 @@ var hookTable = map[Hook]hookTraits{
 
 // number is the hook's value in enum hook of types.h.
 func (h Hook) number() uint32 { return uint32(slices.Index(Hooks(), h.orXDP())) }
+
+// at is the place that the hook of an interface is to a policy.
+func (h Hook) at(iface string) policy.Place {
+	p := policy.Place{Interface: iface, Direction: policy.DirectionIngress}
+	if h == HookTCEgress {
+		p.Direction = policy.DirectionEgress
+	}
+	return p
+}
 
 // traits looks the hook up; "" is XDP.
 func (h Hook) traits() (hookTraits, error) {

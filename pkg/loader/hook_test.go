@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weir-limiter/weir/internal/lab"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // allHooks are those of two interfaces, in both ways where there are two.
@@ -68,7 +69,10 @@ func TestApplyChangesEverythingAttached(t *testing.T) {
 			s.mustAttach(allHooks, oldSet)
 			var changed []*Attachment
 			err := in(s, func() error {
-				return s.withLock(func(d *StateDir) (err error) { changed, err = d.Apply(newSet.policies()); return err })
+				return s.withLock(func(d *StateDir) (err error) {
+					changed, err = d.Apply(policy.Document{Policies: newSet.policies()})
+					return err
+				})
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -81,7 +85,7 @@ func TestApplyChangesEverythingAttached(t *testing.T) {
 	}
 	t.Run("nothing", func(t *testing.T) {
 		s := newStage(t)
-		err := s.withLock(func(d *StateDir) error { _, err := d.Apply(newSet.policies()); return err })
+		err := s.withLock(func(d *StateDir) error { _, err := d.Apply(policy.Document{Policies: newSet.policies()}); return err })
 		if !errors.Is(err, ErrNothingAttached) {
 			t.Errorf("Apply: %v", err)
 		}
