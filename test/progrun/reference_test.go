@@ -26,6 +26,8 @@ type reference struct {
 	table *bucket.Table
 	cpus  map[int]*bucket.Slots
 	count loader.Counters
+
+	charges uint64 // how often a bucket was asked
 }
 
 // rule is what a policy's buckets are computed with.
@@ -180,6 +182,7 @@ func (r *reference) enforce(slots *bucket.Slots, policies []policy.Policy, packe
 }
 
 func (r *reference) charge(slots *bucket.Slots, p policy.Policy, packet policy.Packet, size uint64, now bucket.Clock) bool {
+	r.charges++
 	rule := r.rules[p.Name]
 	hash, evict := rule.hash(p, packet), p.OnPressure == policy.PressurePass
 	var took bucket.Taken

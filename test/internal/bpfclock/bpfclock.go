@@ -85,6 +85,11 @@ func (c *Clock) Set(exactNS, coarseNS uint64) {
 	c.page.set[coarse].Store(coarseNS)
 }
 
+// Asked tells which of the clocks were read since it was last asked.
+func (c *Clock) Asked() (exactly, coarsely bool) {
+	return c.page.read[exact].Swap(0) != 0, c.page.read[coarse].Swap(0) != 0
+}
+
 // Inject makes a program, not yet loaded, read this clock, and returns how many calls it replaced.
 func (c *Clock) Inject(p *ebpf.ProgramSpec) (replaced int) {
 	for i := range p.Instructions {
