@@ -218,9 +218,7 @@ func TestAFailedUpdateLeavesThePoliciesEnforced(t *testing.T) {
 	}
 	arrived := r.arrivals(sniffer, r.counters().Policies["p0"][policy.VerdictPass].Packets)
 	r.expectRate(f, from(arrived, r.A.IPv4), rate, burst, 1)
-	if pins := list(r.state); len(pins) != 8 {
-		t.Errorf("pinned: %v, want table, identity and one attachment of 5", pins)
-	}
+	r.expectPins()
 }
 
 // refusedProgram is the built-in program with an end that the verifier can't accept.

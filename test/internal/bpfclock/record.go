@@ -42,7 +42,8 @@ func (c *Clock) wrapper(function string) asm.Instructions {
 		asm.Instructions{
 			asm.Mov.Reg(asm.R6, asm.R1),
 			asm.LoadMapValue(asm.R7, c.shared.FD(), 0),
-			asm.StoreImm(asm.R7, readExact, 0, asm.DWord), asm.StoreImm(asm.R7, readExact+8, 0, asm.DWord),
+			asm.Mov.Imm(asm.R0, 0),
+			asm.StoreMem(asm.R7, readExact, asm.R0, asm.DWord), asm.StoreMem(asm.R7, readExact+8, asm.R0, asm.DWord),
 			asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label(function), asm.Mov.Reg(asm.R8, asm.R0),
 			asm.LoadMem(asm.R9, asm.R7, runs, asm.DWord), asm.StoreMem(asm.R10, -4, asm.R9, asm.Word),
 			asm.Add.Imm(asm.R9, 1), asm.StoreMem(asm.R7, runs, asm.R9, asm.DWord),
