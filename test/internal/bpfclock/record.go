@@ -7,7 +7,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 )
 
 // MaxRuns is how many runs can be recorded.
@@ -26,11 +25,7 @@ func (c *Clock) Record(p *ebpf.ProgramSpec) (err error) {
 		return err
 	}
 	const shipped = "shipped"
-	entry := p.Instructions[0]
-	wrapper := c.wrapper(shipped)
-	wrapper[0] = btf.WithFuncMetadata(wrapper[0].WithSymbol(entry.Symbol()).WithSource(entry.Source()), btf.FuncMetadata(&entry))
-	p.Instructions[0] = entry.WithSymbol(shipped)
-	p.Instructions = append(wrapper, p.Instructions...)
+	wrap(p, shipped, c.wrapper(shipped))
 	return nil
 }
 
