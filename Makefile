@@ -26,11 +26,15 @@ demo: build ## watch the kernel hold flooding hosts to their limit; needs root
 	bin/weir demo
 
 .PHONY: bench
-bench: build ## the tables of docs/PERFORMANCE.md; needs root
+bench: build ## the tables of docs/PERFORMANCE.md, in some three minutes; needs root
 	bin/weir bench --compare bpf/bench/lru.bpf.o
 
+.PHONY: cost
+cost: build ## what the verifier says of each program: instructions and stack; needs root
+	bin/weir bench --only verifier
+
 .PHONY: test
-test: deps lint check-generated test-unit test-native test-bpf test-netns ## everything that CI runs
+test: deps lint check-generated test-unit test-native test-bpf test-netns vm-test ## everything that CI runs
 
 .PHONY: deps
 deps: ## install what building and testing need
@@ -61,9 +65,10 @@ test-bpf: build ## the programs in the kernel, by BPF_PROG_TEST_RUN; needs root
 test-netns: build ## real packets between network namespaces; needs root
 	$(GO) test -count=1 -p 1 $(NETNS_TESTS)
 
-.PHONY: test-kernels
-test-kernels: ## the BPF tests on Debian's 6.1 and 6.12 kernels, under qemu; needs root
-	scripts/test-kernels.sh
+.PHONY: vm-test
+vm-test: ## what depends on the kernel, on Debian's 6.1 and 6.12 under qemu, and on four CPUs
+	scripts/vm-kernels.sh 6.1 6.12
+	$(GO) run ./test/vm
 
 .PHONY: soak
 soak: build ## a longer flood than CI's; SOAK sets how long

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Go: clang 19 for the BPF programs and for the native
-# tests. On Debian and Ubuntu, as root; elsewhere it says what is missing. "make build" and "make demo" need none of it.
+# tests, what boots other kernels, and the firewalls that weir bench compares with. On Debian and Ubuntu, as root;
+# elsewhere it says what is missing. "make build" and "make demo" need none of it, and "make bench" leaves out what
+# is not there.
 set -euo pipefail
 
 # command -> Debian package
@@ -9,6 +11,12 @@ needed=(
 	"llvm-strip-19 llvm-19"
 	"gcc gcc"
 	"ip iproute2"
+	"nft nftables"
+	"iptables iptables"
+	"qemu-system-x86_64 qemu-system-x86"
+	"cpio cpio"
+	"modprobe kmod"
+	"xz xz-utils"
 )
 # The sanitisers' and the fuzzer's run-time library has no command of its own.
 fuzzer=/usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-$(uname -m).a

@@ -11,6 +11,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "source.h"
+
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define IPV4_SOURCE_OFFSET (sizeof(struct ethhdr) + 12)
@@ -31,18 +33,6 @@ struct {
 	__type(value, __u64);
 	__uint(max_entries, 1);
 } seed SEC(".maps");
-
-/* xorshift64* (Vigna, 2016): every 32-bit source comes up, in an order that no cache can guess. */
-static __always_inline __u32 next_source(__u64 *state)
-{
-	__u64 x = *state;
-
-	x ^= x >> 12;
-	x ^= x << 25;
-	x ^= x >> 27;
-	*state = x;
-	return x * 0x2545f4914f6cdd1dULL >> 32;
-}
 
 SEC("xdp.frags")
 int drive(struct xdp_md *ctx)

@@ -21,20 +21,23 @@
  * neither, an IPv6 extension header or a tunnel, is taken for UDP; on the way out wire_len makes up
  * for it.
  */
-static __always_inline __u32 skb_headers(const struct parse_cursor *cursor,
-					 const struct packet *packet)
+static __always_inline __u32 skb_headers(struct parse_cursor c, const struct packet *packet)
 {
-	const __u8 *ip = cursor->start + packet->ip_offset;
 	__u32 length = sizeof(struct parse_ipv6);
-	const __u8 *l4;
+	const __u8 *ip, *l4;
 
-	if (packet->version == 4) {
-		if (ip + sizeof(struct parse_ipv4) > cursor->end)
-			return 0; /* it was read there before, which the verifier has forgotten */
+	/* At most 22; the verifier wants to hear it. */
+	c.at = c.start + (packet->ip_offset & 31);
+	ip = parse_take(&c, sizeof(struct parse_ipv4));
+	if (!ip)
+		return 0; /* it was read there before, which the verifier has forgotten */
+	if (packet->version == 4)
 		length = (*ip & 15) * 4;
-	}
-	l4 = ip + length;
-	if (packet->protocol != PARSE_PROTO_TCP || l4 + SKB_TCP_HEADER > cursor->end)
+	if (packet->protocol != PARSE_PROTO_TCP ||
+	    !parse_take(&c, (length - sizeof(struct parse_ipv4)) & 63))
+		return packet->ip_offset + length + SKB_UDP_HEADER;
+	l4 = parse_take(&c, SKB_TCP_HEADER);
+	if (!l4)
 		return packet->ip_offset + length + SKB_UDP_HEADER;
 	return packet->ip_offset + length + (l4[SKB_TCP_LENGTH] >> 4) * 4;
 }
@@ -59,7 +62,7 @@ static __always_inline void skb_measure(struct __sk_buff *skb, const struct pars
 	__u32 segments = 1;
 
 	if (size) {
-		__u32 headers = skb_headers(cursor, packet);
+		__u32 headers = skb_headers(*cursor, packet);
 
 		segments = skb->gso_segs;
 		if (!segments && skb->len > headers)

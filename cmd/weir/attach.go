@@ -54,13 +54,15 @@ func attach(e *env, iface, file string, hook loader.Hook, mode loader.Mode) erro
 	if err != nil {
 		return err
 	}
-	policies := policy.KernelPolicies(c.Policies)
-	if len(policies) == 0 {
-		return fmt.Errorf("%s: no policy for the kernel (one has layer kernel and a mode other than off)", file)
+	at := policy.Place{Interface: iface, Direction: config.Hook(hook).Direction()}
+	policies := policy.KernelPoliciesAt(c.Policies, at)
+	if len(policies)+len(c.Allow)+len(c.Deny) == 0 {
+		return fmt.Errorf("%s: nothing for the kernel at %s of %s: no list, and no policy of layer kernel whose mode is not off and whose match.interfaces and match.direction fit", file, hook, iface)
 	}
 	return e.change(func(d *loader.StateDir) error {
 		a, err := d.Attach(loader.AttachOptions{
-			Interface: iface, Hook: hook, Mode: mode, Policies: policies, TableEntries: int(c.Table.Entries),
+			Interface: iface, Hook: hook, Mode: mode, TableEntries: int(c.Table.Entries),
+			Policies: policies, Allow: c.Allow, Deny: c.Deny,
 		})
 		if err != nil {
 			return err

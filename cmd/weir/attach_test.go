@@ -34,8 +34,8 @@ func weir(t testing.TB, args ...string) result {
 
 // site is a host with an interface for weir, another to send to it, and a state directory of its own.
 type site struct {
-	pair     *lab.Pair
-	stateDir string
+	pair             *lab.Pair
+	stateDir, runDir string
 }
 
 func newSite(t *testing.T) *site {
@@ -50,7 +50,7 @@ func newSite(t *testing.T) *site {
 	}
 	// A bpf file system has no names with a dot.
 	name := strings.NewReplacer("/", "-", ".", "-").Replace(t.Name())
-	s := &site{pair: pair, stateDir: fmt.Sprintf("/sys/fs/bpf/weir-test-%d-%s", os.Getpid(), name)}
+	s := &site{pair: pair, runDir: t.TempDir(), stateDir: fmt.Sprintf("/sys/fs/bpf/weir-test-%d-%s", os.Getpid(), name)}
 	t.Cleanup(func() {
 		if r := s.weir(t, "detach", "--all"); r.code != exitOK {
 			t.Errorf("detach --all: %+v", r)
@@ -69,7 +69,7 @@ func newSite(t *testing.T) *site {
 func (s *site) weir(t testing.TB, args ...string) (r result) {
 	t.Helper()
 	err := s.pair.B.Do(func() error {
-		r = weir(t, append(args, "--bpffs", s.stateDir)...)
+		r = weir(t, append(args, "--bpffs", s.stateDir, "--run-dir", s.runDir)...)
 		return nil
 	})
 	if err != nil {
@@ -180,12 +180,15 @@ func TestAttachRefuses(t *testing.T) {
 		err  string
 	}{
 		{"no interface", []string{"attach"}, exitUsage, "want one interface"},
-		{"unknown hook", []string{"attach", "eth0", "-c", file, "--hook", "tc-ingress"}, exitUsage, "xdp only"},
+		{"unknown hook", []string{"attach", "eth0", "-c", file, "--hook", "tc"}, exitUsage, "want xdp, tc-ingress or tc-egress"},
 		{"unknown mode", []string{"attach", "eth0", "-c", file, "--mode", "fast"}, exitUsage, "auto, native or generic"},
+		{"a mode of another hook", []string{"attach", "eth0", "-c", file, "--hook", "tc-egress", "--mode", "native"}, exitUsage, "auto, tcx or clsact"},
 		{"unknown interface", []string{"attach", "nope0", "-c", file}, exitFailure, "no such interface"},
 		{"no file", []string{"attach", "eth0", "-c", file + "x"}, exitFailure, "name the file with -c"},
 		{"bad file", []string{"attach", "eth0", "-c", "../../testdata/config/bad/burst-zero.yaml"}, exitFailure, "burst-zero.yaml:"},
-		{"nothing to enforce", []string{"attach", "eth0", "-c", writeConfig(t, "policies: []")}, exitFailure, "no policy for the kernel"},
+		{"nothing to enforce", []string{"attach", "eth0", "-c", writeConfig(t, "policies: []")}, exitFailure, "nothing for the kernel at xdp"},
+		{"detach a hook that does not exist", []string{"detach", "eth0", "--hook", "tc"}, exitUsage, "xdp, tc-ingress or tc-egress"},
+		{"detach a hook and all", []string{"detach", "--all", "--hook", "xdp"}, exitUsage, "--all takes every one"},
 		{"detach what", []string{"detach"}, exitUsage, "--all"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -17,23 +18,26 @@ func newBenchCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure what a packet costs on this machine",
-		Long: `Measure what a packet costs the program in the kernel, for one source, for many, and for a spoofed flood,
-within the limit and beyond it, beside a program that only drops. With --compare it is measured against a
-conventional token bucket in an LRU hash as well, which is in weir's source and not in this program. Nothing is
-attached, and no packet is sent: docs/PERFORMANCE.md tells how it is done.`,
+		Long: `Measure what a packet costs the program in the kernel, for one source, for many, and for a spoofed flood, within
+the limit and beyond it: by itself, and with live frames in network namespaces of its own, beside what a host has
+already, nftables and iptables. All figures are compared within one round, and held against their targets.
+With --compare it is measured against a conventional token bucket in an LRU hash as well, which is in weir's
+source and not in this program. docs/PERFORMANCE.md tells how it is done.
+
+Sections, for --only: ` + strings.Join(bench.Sections(), ", ") + `.`,
 		Example: `  weir bench
   weir bench --compare bpf/bench/lru.bpf.o
-  weir bench --rounds 31 -o json`,
+  weir bench --only live,cpus --rounds 31 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runBench(cmd.Context(), e, o)
 		},
 	}
 	cmd.Flags().StringVar(&o.Compare, "compare", "", "object file to compare with: bpf/bench/lru.bpf.o of the source")
+	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "sections to measure, with commas between them; default: all")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", bench.DefaultRounds, fmt.Sprintf("rounds, 1 to %d; their median counts", bench.MaxRounds))
 	cmd.Flags().IntVar(&o.Packets, "packets", bench.DefaultPackets,
-		fmt.Sprintf("packets in a round, %d to %d", bench.MinPackets, bench.MaxPackets))
-	cmd.Flags().BoolVar(&o.Parallel, "parallel", false, "measure one source on two CPUs at once as well")
+		fmt.Sprintf("packets of each contender in a round, %d to %d", bench.MinPackets, bench.MaxPackets))
 	return cmd
 }
 
@@ -53,5 +57,11 @@ func runBench(ctx context.Context, e *env, o bench.Options) error {
 	if err != nil {
 		return err
 	}
-	return e.show(report, func(p *page) { writeBench(p, report) })
+	if err := e.show(report, func(p *page) { writeBench(p, report) }); err != nil {
+		return err
+	}
+	if n := report.Void(); n > 0 {
+		return fmt.Errorf("%d figures are void: %w", n, bench.ErrVerdict)
+	}
+	return nil
 }

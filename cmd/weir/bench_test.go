@@ -5,40 +5,38 @@ import (
 	"testing"
 
 	"github.com/weir-limiter/weir/internal/bench"
-	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-func measured(median float64, verdict policy.Verdict) bench.Measured {
+func measured(contender string, median float64) bench.Measured {
 	return bench.Measured{
-		Summary: bench.Summary{Median: median, LowerQuartile: median - 2, UpperQuartile: median + 3},
-		Verdict: verdict, Share: 1,
+		Contender: contender, Dropped: 0.123, Lost: 1234,
+		NS: bench.Summary{Median: median, LowerQuartile: median - 2, UpperQuartile: median + 3},
 	}
 }
 
-// benchRow compares with an LRU of lru ns and that verdict; with none if it has no verdict.
-func benchRow(sources uint64, weir, lru float64, lruVerdict policy.Verdict, target float64) bench.Row {
-	r := bench.Row{
-		Sources: sources, Verdict: policy.VerdictDrop,
-		Bare: bench.Summary{Median: 24, LowerQuartile: 24, UpperQuartile: 25}, Weir: measured(weir, policy.VerdictDrop),
+// compared has quartiles 1 below and 2 above the median.
+func compared(unit bench.Unit, median, atMost, atLeast float64) bench.Comparison {
+	c := bench.Comparison{
+		Section: "run", Traffic: "1 source", What: "weir / bare drop", Unit: unit,
+		Summary: bench.Summary{Median: median, LowerQuartile: median - 1, UpperQuartile: median + 2},
 	}
-	if lruVerdict == "" {
-		return r
+	met := true
+	if atMost > 0 {
+		met = median <= atMost
+		c.AtMost, c.Met = &atMost, &met
 	}
-	l, ratio := measured(lru, lruVerdict), weir/lru
-	r.LRU, r.Ratio = &l, &ratio
-	if target > 0 {
-		met := ratio <= target
-		r.Target, r.Met = &target, &met
+	if atLeast > 0 {
+		met = median >= atLeast
+		c.AtLeast, c.Met = &atLeast, &met
 	}
-	return r
+	return c
 }
 
 func TestBenchView(t *testing.T) {
-	machine := bench.Machine{CPU: "Z80", CPUs: 1, Kernel: "6.1", JIT: true}
-	policies := []bench.PolicyRow{
-		{Policies: 1, Weir: measured(60, policy.VerdictPass)},
-		{Policies: 8, Weir: measured(200, policy.VerdictPass), Further: 20},
-	}
+	void := measured("weir", 50)
+	void.Void = "it admitted all"
+	voidComparison := compared(bench.UnitRatio, 0, 2, 0)
+	voidComparison.Void, voidComparison.Met = true, nil
 	for _, c := range []struct {
 		name   string
 		report bench.Report
@@ -46,44 +44,61 @@ func TestBenchView(t *testing.T) {
 		not    []string
 	}{
 		{
-			"compared",
+			"all of it",
 			bench.Report{
-				Machine: machine, Rounds: 3, Packets: 2000, Policies: policies,
+				Machine: bench.Machine{CPU: "Z80", CPUs: 1, Kernel: "6.1", JIT: true}, Rounds: 3, Packets: 2000,
 				Rows: []bench.Row{
-					benchRow(1, 67, 89, policy.VerdictDrop, 0.75), // just above: it must not look as if it were at it,
-					benchRow(65536, 150, 300, policy.VerdictDrop, 0),
-					benchRow(1<<32, 200, 800, policy.VerdictPass, 0.45),
+					{Section: "run", Traffic: "1 source", Contenders: []bench.Measured{measured("bare drop", 20), measured("weir", 50)}},
+					{Section: "live", Traffic: "2^32 sources", Contenders: []bench.Measured{measured("bare drop", 1000)}},
 				},
-				Memory: &bench.Memory{Sources: 1 << 20, Weir: 16 << 20, LRU: 120 << 20},
+				Comparisons: []bench.Comparison{
+					compared(bench.UnitNS, 30, 30, 0), compared(bench.UnitNS, 30.1, 30, 0),
+					compared(bench.UnitRatio, 1.7, 0, 1.7), compared(bench.UnitRatio, 1.699, 0, 1.7), compared(bench.UnitRatio, 9, 0, 0),
+				},
+				Memory:   &bench.Memory{Sources: 1 << 20, Weir: 16 << 20, LRU: 120 << 20},
+				Programs: []bench.ProgramCost{{Program: "weir_xdp", Policies: 8, Instructions: 1184, Processed: 34437, Stack: "160+16"}},
 			},
 			[]string{
-				"Z80, Linux 6.1, BPF compiled (JIT)\n",
+				"Z80, 1 CPUs, Linux 6.1, BPF compiled (JIT)\n",
 				"median of 3 rounds of 2,000 packets each",
-				"sources  verdict   bare drop  LRU_PERCPU_HASH           weir  weir/LRU  target\n",
-				"      1  drop     24 (24-25)       89 (87-92)     67 (65-70)     0.753  <= 0.75 missed\n",
-				"  65536  drop     24 (24-25)    300 (298-303)  150 (148-153)     0.500  none\n",
-				"   2^32  drop     24 (24-25)  * 800 (798-803)  200 (198-203)     0.250  <= 0.45 met\n",
-				"\n* The limit is 1 packet a day.",
+				"\nrun: a program on a packet in memory, one CPU\n\n",
+				"traffic              ns/packet  quartiles   Mpps  dropped   lost\n",
+				"1 source  bare drop         20    (18-23)  50.00   12.3 %  1,234\n",
+				"          weir              50    (48-53)  20.00   12.3 %  1,234\n",
+				"\nlive: live frames",
+				"2^32 sources  bare drop       1000  (998-1003)  1.00",
+				"run      1 source  weir / bare drop  30.0 ns     (29.0-32.0)  <= 30 ns  met\n",
+				"30.1 ns     (29.1-32.1)  <= 30 ns  missed\n",
+				"1.700   (0.700-3.700)    >= 1.7  met\n",
+				"1.699   (0.699-3.699)    >= 1.7  missed\n",
+				"9.000  (8.000-11.000)      none\n",
+				"weir_xdp         8         1,184           34,437  160+16\n",
 				"Memory for 1,048,576 sources: LRU_PERCPU_HASH 120 MiB, weir 16 MiB.\n",
-				"       8  200 (198-203)              20.0\n",
 			},
-			[]string{"--compare", "two CPUs"},
+			[]string{"void", "left out"},
 		},
 		{
-			"alone, on two CPUs as well, interpreted",
+			"void and left out, interpreted",
 			bench.Report{
-				Machine: bench.Machine{CPU: "Z80", Kernel: "6.1"}, Policies: policies,
-				Rows:     []bench.Row{benchRow(1<<32, 200, 0, "", 0)},
-				Parallel: []bench.Row{benchRow(1, 90, 0, "", 0)},
+				Machine:     bench.Machine{CPU: "Z80", Kernel: "6.1"},
+				Rows:        []bench.Row{{Section: "run", Traffic: "1 source", Contenders: []bench.Measured{void}}},
+				Comparisons: []bench.Comparison{voidComparison},
+				LeftOut:     []bench.LeftOut{{What: "nftables", Why: "nft is not installed"}, {What: "two CPUs", Why: "there is one"}},
 			},
 			[]string{
 				"BPF interpreted: ",
-				"sources  verdict   bare drop           weir\n",
-				"   2^32  drop     24 (24-25)  200 (198-203)\n",
-				"weir bench --compare bpf/bench/lru.bpf.o",
-				"one source on two CPUs at once",
+				"1 source  weir       void\n",
+				"void: run, 1 source, weir: it admitted all\n",
+				"weir / bare drop    void               <= 2\n",
+				"\nleft out: nftables: nft is not installed\nleft out: two CPUs: there is one\n",
 			},
-			[]string{"LRU", "target", "Memory", "* "},
+			[]string{"Memory", "met", "missed", "policies"},
+		},
+		{
+			"the verifier alone",
+			bench.Report{Programs: []bench.ProgramCost{{Program: "weir_xdp"}}},
+			[]string{"program   policies  instructions  verifier walked  stack depth\n"},
+			[]string{"median", "target"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -115,6 +130,7 @@ func TestBenchUsage(t *testing.T) {
 	}{
 		{[]string{"bench", "--rounds", "0"}, exitUsage, "want 1 to 101 (see: weir bench --help)"},
 		{[]string{"bench", "--packets", "1"}, exitUsage, "want 1000 to 10000000"},
+		{[]string{"bench", "--only", "live,walk"}, exitUsage, `no section "walk", want some of run, policies, live`},
 		{[]string{"bench", "now"}, exitUsage, ""},
 		{[]string{"bench", "--compare", "/nowhere.o"}, exitFailure, "it is bpf/bench/lru.bpf.o of weir's source"},
 	} {
@@ -122,5 +138,13 @@ func TestBenchUsage(t *testing.T) {
 		if r.code != c.code || !strings.Contains(r.err, c.want) || r.out != "" {
 			t.Errorf("%v: %+v, want exit code %d and %q", c.args, r, c.code, c.want)
 		}
+	}
+}
+
+// The cheapest section, from the command line to the page.
+func TestBenchVerifier(t *testing.T) {
+	r := weir(t, "bench", "--only", "verifier")
+	if r.code != exitOK || !strings.Contains(r.out, "weir_xdp        64  ") {
+		t.Errorf("%+v", r)
 	}
 }

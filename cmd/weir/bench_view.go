@@ -8,17 +8,22 @@ import (
 )
 
 func writeBench(p *page, r *bench.Report) {
-	p.printf("%s, Linux %s, BPF %s\n", r.Machine.CPU, r.Machine.Kernel, jit(r.Machine.JIT))
-	p.printf("ns per packet on one CPU: median of %d rounds of %s packets each, and the quartiles\n\n",
-		r.Rounds, thousands(uint64(r.Packets)))
-	writeBenchRows(p, r.Rows)
-	writeBenchNotes(p, r)
-	p.printf("\ncost of further policies: one source, within all of them\n\n")
-	writeBenchPolicies(p, r.Policies)
-	if len(r.Parallel) > 0 {
-		p.printf("\none source on two CPUs at once: ns per packet on each\n\n")
-		writeBenchRows(p, r.Parallel)
+	p.printf("%s, %d CPUs, Linux %s, BPF %s\n", r.Machine.CPU, r.Machine.CPUs, r.Machine.Kernel, jit(r.Machine.JIT))
+	if len(r.Rows) > 0 {
+		p.printf("median of %d rounds of %s packets each, and the quartiles; a comparison is taken within a round\n",
+			r.Rounds, thousands(uint64(r.Packets)))
+		writeBenchRows(p, r.Rows)
+		writeBenchVoid(p, r.Rows)
 	}
+	if len(r.Comparisons) > 0 {
+		p.printf("\n")
+		writeBenchComparisons(p, r.Comparisons)
+	}
+	if len(r.Programs) > 0 {
+		p.printf("\n")
+		writeBenchPrograms(p, r.Programs)
+	}
+	writeBenchNotes(p, r)
 }
 
 func jit(on bool) string {
@@ -28,87 +33,127 @@ func jit(on bool) string {
 	return "interpreted: these figures say little about a machine that compiles it"
 }
 
-// writeBenchRows leaves out the columns of what was not measured.
+// benchHeadings say what the rows of a section are.
+var benchHeadings = map[string]string{
+	"run":      "a program on a packet in memory, one CPU",
+	"policies": "several policies, one CPU",
+	"live":     "live frames through a veth pair, one CPU for both ends",
+	"cpus":     "one source on two CPUs at once",
+	"lookup":   "prefixes and bans, one CPU",
+}
+
+// writeBenchRows makes a table of each section, with a line for each contender.
 func writeBenchRows(p *page, rows []bench.Row) {
-	compared, targets := false, false
-	for _, r := range rows {
-		compared = compared || r.LRU != nil
-		targets = targets || r.Target != nil
+	for len(rows) > 0 {
+		section := rows[0].Section
+		g := &grid{columns: columns("traffic", "", ">ns/packet", ">quartiles", ">Mpps", ">dropped", ">lost")}
+		for len(rows) > 0 && rows[0].Section == section {
+			for i, m := range rows[0].Contenders {
+				traffic := ""
+				if i == 0 {
+					traffic = rows[0].Traffic
+				}
+				g.add(benchCells(traffic, m)...)
+			}
+			rows = rows[1:]
+		}
+		p.printf("\n%s: %s\n\n", p.paint(bold, section), benchHeadings[section])
+		g.write(p)
 	}
-	titles := []string{">sources", "verdict", ">bare drop", ">weir"}
-	if compared {
-		titles = []string{">sources", "verdict", ">bare drop", ">LRU_PERCPU_HASH", ">weir", ">weir/LRU"}
+}
+
+func benchCells(traffic string, m bench.Measured) []cell {
+	cells := []cell{text(traffic), text(m.Contender)}
+	if m.Void != "" {
+		return append(cells, cell{"void", red})
 	}
-	if targets {
-		titles = append(titles, "target")
+	return append(cells,
+		text(fmt.Sprintf("%.0f", m.NS.Median)),
+		cell{fmt.Sprintf("(%.0f-%.0f)", m.NS.LowerQuartile, m.NS.UpperQuartile), faint},
+		text(fmt.Sprintf("%.2f", 1e3/m.NS.Median)),
+		text(fmt.Sprintf("%.1f %%", 100*m.Dropped)),
+		number(m.Lost))
+}
+
+// writeBenchVoid tells why a figure does not count.
+func writeBenchVoid(p *page, rows []bench.Row) {
+	for _, row := range rows {
+		for _, m := range row.Contenders {
+			if m.Void != "" {
+				p.printf("void: %s, %s, %s: %s\n", row.Section, row.Traffic, m.Contender, m.Void)
+			}
+		}
 	}
-	g := &grid{columns: columns(titles...)}
-	for _, r := range rows {
-		cells := []cell{text(bench.Sources(r.Sources)), text(string(r.Verdict)), nanoseconds(r.Bare)}
-		if compared {
-			cells = append(cells, comparedCell(r), nanoseconds(r.Weir.Summary), text(fmt.Sprintf("%.3f", *r.Ratio)))
+}
+
+func writeBenchComparisons(p *page, all []bench.Comparison) {
+	g := &grid{columns: columns("section", "traffic", "compared", ">median", ">quartiles", ">target", "")}
+	for _, c := range all {
+		cells := []cell{text(c.Section), text(c.Traffic), text(c.What)}
+		if c.Void {
+			cells = append(cells, cell{"void", red}, text(""))
 		} else {
-			cells = append(cells, nanoseconds(r.Weir.Summary))
+			cells = append(cells, text(benchFigure(c, c.Median)+benchUnit(c)),
+				cell{"(" + benchFigure(c, c.LowerQuartile) + "-" + benchFigure(c, c.UpperQuartile) + ")", faint})
 		}
-		if targets {
-			cells = append(cells, targetCell(r))
-		}
-		g.add(cells...)
+		g.add(append(cells, benchTarget(c)...)...)
 	}
 	g.write(p)
 }
 
-// comparedCell marks a figure whose program had another verdict than weir; the notes say why.
-func comparedCell(r bench.Row) cell {
-	c := nanoseconds(r.LRU.Summary)
-	if r.LRU.Verdict != r.Verdict {
-		c.text = "* " + c.text
+// benchFigure writes enough digits that what is just beyond a target does not look as if it were at it.
+func benchFigure(c bench.Comparison, v float64) string {
+	if c.Unit == bench.UnitNS {
+		return fmt.Sprintf("%.1f", v)
 	}
-	return c
+	return fmt.Sprintf("%.3f", v)
 }
 
-func targetCell(r bench.Row) cell {
+func benchUnit(c bench.Comparison) string {
+	if c.Unit == bench.UnitNS {
+		return " ns"
+	}
+	return ""
+}
+
+func benchTarget(c bench.Comparison) []cell {
+	var target string
 	switch {
-	case r.Target == nil:
-		return cell{"none", faint}
-	case *r.Met:
-		return cell{fmt.Sprintf("<= %.2f met", *r.Target), green}
+	case c.AtMost != nil:
+		target = "<= " + strconv.FormatFloat(*c.AtMost, 'f', -1, 64)
+	case c.AtLeast != nil:
+		target = ">= " + strconv.FormatFloat(*c.AtLeast, 'f', -1, 64)
+	default:
+		return []cell{{"none", faint}}
 	}
-	return cell{fmt.Sprintf("<= %.2f missed", *r.Target), red}
+	target += benchUnit(c)
+	switch {
+	case c.Met == nil:
+		return []cell{text(target)}
+	case *c.Met:
+		return []cell{text(target), {"met", green}}
+	}
+	return []cell{text(target), {"missed", red}}
 }
 
-func nanoseconds(s bench.Summary) cell {
-	return text(fmt.Sprintf("%.0f (%.0f-%.0f)", s.Median, s.LowerQuartile, s.UpperQuartile))
+func writeBenchPrograms(p *page, programs []bench.ProgramCost) {
+	g := &grid{columns: columns("program", ">policies", ">instructions", ">verifier walked", "stack depth")}
+	for _, c := range programs {
+		g.add(text(c.Program), text(strconv.Itoa(c.Policies)), number(uint64(c.Instructions)),
+			number(uint64(c.Processed)), text(c.Stack))
+	}
+	g.write(p)
 }
 
 func writeBenchNotes(p *page, r *bench.Report) {
-	p.printf("\nFor more than one source a figure has the packet generator in it, which gives every packet its source.\n")
-	forgot := false
-	for _, row := range r.Rows {
-		forgot = forgot || row.LRU != nil && row.LRU.Verdict != row.Verdict
-	}
-	if forgot {
-		p.printf(`* The limit is 1 packet a day. weir's table is full of debts that it keeps, and drops the newcomers
-  (on_pressure: drop); the LRU hash forgets a debt for each of them, and passes all.
-`)
-	}
 	if m := r.Memory; m != nil && m.LRU > 0 {
-		p.printf("Memory for %s sources: LRU_PERCPU_HASH %s, weir %s.\n",
+		p.printf("\nMemory for %s sources: LRU_PERCPU_HASH %s, weir %s.\n",
 			thousands(uint64(m.Sources)), memorySize(m.LRU), memorySize(m.Weir))
 	}
-	if len(r.Rows) > 0 && r.Rows[0].LRU == nil {
-		p.printf("To compare with a conventional bucket: weir bench --compare bpf/bench/lru.bpf.o, a file of weir's source.\n")
+	if len(r.LeftOut) > 0 {
+		p.printf("\n")
 	}
-}
-
-func writeBenchPolicies(p *page, rows []bench.PolicyRow) {
-	g := &grid{columns: columns(">policies", ">weir", ">each further one")}
-	for _, r := range rows {
-		further := cell{"", faint}
-		if r.Policies > 1 {
-			further = text(fmt.Sprintf("%.1f", r.Further))
-		}
-		g.add(text(strconv.Itoa(r.Policies)), nanoseconds(r.Weir.Summary), further)
+	for _, l := range r.LeftOut {
+		p.printf("left out: %s: %s\n", l.What, l.Why)
 	}
-	g.write(p)
 }

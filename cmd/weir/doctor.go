@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -15,15 +18,18 @@ func newDoctorCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Tell whether this machine has what weir needs, and how to mend what it has not",
-		Long: `Look at the kernel, the privileges, the bpf file system, the state directory and the network interfaces, and
-tell what works, what does not, and how to mend it. Nothing is changed. It fails if something is
+		Long: `Look at the kernel, the privileges, the bpf file system, the state directory, the daemon and the network
+interfaces with their drivers, and tell what works, what does not, what weir does without it, and how to
+mend it. Each feature is asked of the kernel itself. Nothing is changed. It fails if something is
 missing that weir can't do without.
 
 Without --interface it looks at every Ethernet interface that is up, and finds nothing on one to fail for.`,
 		Example: "  weir doctor\n  weir doctor --interface eth0\n  weir doctor -o json | jq '.checks[] | select(.status != \"ok\")'",
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return doctor(e, newMachine(e), interfaces)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			m := newMachine(e)
+			m.daemon = func() (*client, error) { return e.daemon(cmd.Context()) }
+			return doctor(e, m, interfaces)
 		},
 	}
 	cmd.Flags().StringSliceVar(&interfaces, "interface", nil, "interface that weir is to be attached to; may be repeated")
@@ -71,10 +77,13 @@ type machine struct {
 	state       *loader.StateDir // nil if there is none
 	attachments []loader.Attachment
 	stateErr    error // why there are no attachments
+
+	runDir string
+	daemon func() (*client, error) // of that directory; nil if none answers
 }
 
 func newMachine(e *env) *machine {
-	return &machine{release: kernelRelease(), uid: os.Geteuid(), readFile: os.ReadFile, stateDir: e.stateDir}
+	return &machine{release: kernelRelease(), uid: os.Geteuid(), readFile: os.ReadFile, stateDir: e.stateDir, runDir: e.runDir}
 }
 
 // probe is one question to the machine. Its name is what scripts know it by.
@@ -84,20 +93,25 @@ type probe struct {
 }
 
 func probes() []probe {
-	return []probe{
-		{"linux", probeLinux},
-		{"privileges", probePrivileges},
-		{"bpffs", probeBPFFS},
-		{"xdp", probeXDP},
-		{"mappable_arrays", probeMappable},
-		{"compare_and_swap", probeAtomics},
-		{"program", probeProgram},
-		{"jit", probeJIT},
-		{"multi_buffer", probeMultiBuffer},
-		{"btf", probeBTF},
-		{"state_directory", probeState},
-		{"lock", probeLock},
-	}
+	return slices.Concat(
+		[]probe{
+			{"linux", probeLinux},
+			{"privileges", probePrivileges},
+			{"bpffs", probeBPFFS},
+			{"xdp", probeXDP},
+			{"mappable_arrays", probeMappable},
+			{"compare_and_swap", probeAtomics},
+			{"program", probeProgram},
+			{"jit", probeJIT},
+			{"multi_buffer", probeMultiBuffer},
+		},
+		kernelFeatures(),
+		[]probe{
+			{"btf", probeBTF},
+			{"state_directory", probeState},
+			{"lock", probeLock},
+			{"daemon", probeDaemon},
+		})
 }
 
 // doctorView is the JSON of weir doctor.
@@ -199,4 +213,26 @@ func probeLock(m *machine) finding {
 		return good("held by %s", holder)
 	}
 	return good("free")
+}
+
+// probeDaemon tells whether weir run answers on its socket, and what it says.
+func probeDaemon(m *machine) finding {
+	c, err := m.daemon()
+	switch {
+	case err != nil:
+		return unlessDenied(err, warning("restart weir run, and see its log", "%v", err))
+	case c == nil:
+		return good("none answers on %s", socketPath(m.runDir))
+	}
+	var r daemonState
+	if err := c.ask(context.Background(), http.MethodGet, "/readyz", nil, &r); err != nil {
+		return warning("restart weir run, and see its log", "%v", err)
+	}
+	switch {
+	case !r.Ready:
+		return warning("weir status tells more", "answers on %s, and is not ready: %s", c.socket, r.missingText())
+	case r.Failed != nil:
+		return warning("mend the file: what was in force still is", "answers on %s, and could not reload the file: %s", c.socket, r.Failed.Errors[0])
+	}
+	return good("answers on %s", c.socket)
 }

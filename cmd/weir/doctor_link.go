@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -65,7 +64,7 @@ func (m *machine) examineAllLinks() []finding {
 func (m *machine) examineLink(l netlink.Link) finding {
 	whole := finding{Grade: gradeOK}
 	var found, mends []string
-	for _, ask := range []func(netlink.Link) finding{linkUp, linkType, linkDriver, linkNative, m.linkProgram} {
+	for _, ask := range []func(netlink.Link) finding{linkUp, linkType, linkDriver, linkNative, linkQueues, linkOffloads, m.linkProgram} {
 		f := ask(l)
 		found = append(found, f.Found)
 		if f.Mend != "" {
@@ -96,73 +95,6 @@ func linkType(l netlink.Link) finding {
 		return good("Ethernet")
 	}
 	return failure("choose the interface below it", "its frames are %q, of which weir understands only Ethernet", l.Attrs().EncapType)
-}
-
-func linkDriver(l netlink.Link) finding {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return good("driver not known")
-	}
-	defer unix.Close(fd)
-	info, err := unix.IoctlGetEthtoolDrvinfo(fd, l.Attrs().Name)
-	if err != nil { // loopback has none
-		return good("no driver")
-	}
-	return good("driver %s", unix.ByteSliceToString(info.Driver[:]))
-}
-
-func linkNative(l netlink.Link) finding {
-	native, err := driverRunsXDP(l.Attrs().Index)
-	switch {
-	case err != nil:
-		return good("native XDP not known before attaching") // the kernel tells from 6.3 on
-	case native:
-		return good("native XDP")
-	}
-	return good("generic XDP only, which is slower")
-}
-
-// From include/uapi/linux/netdev.h, which no Go package has.
-const (
-	netdevFamily         = "netdev"
-	netdevCmdDevGet      = 1
-	netdevAttrIfindex    = 1
-	netdevAttrXDPFeature = 3
-	netdevXDPBasic       = 1
-)
-
-// genericHeader is struct genlmsghdr: command, version, and two bytes that have to be 0. That of the
-// netlink package leaves to chance what is in those, and the netdev family refuses it then.
-type genericHeader [nl.SizeofGenlmsg]byte
-
-func (h genericHeader) Len() int          { return len(h) }
-func (h genericHeader) Serialize() []byte { return h[:] }
-
-// driverRunsXDP asks the kernel whether a driver has XDP of its own. An error means that it is not known.
-func driverRunsXDP(index int) (bool, error) {
-	family, err := netlink.GenlFamilyGet(netdevFamily)
-	if err != nil {
-		return false, err
-	}
-	request := nl.NewNetlinkRequest(int(family.ID), 0)
-	request.AddData(genericHeader{netdevCmdDevGet, uint8(family.Version)})
-	request.AddData(nl.NewRtAttr(netdevAttrIfindex, nl.Uint32Attr(uint32(index))))
-	answers, err := request.Execute(unix.NETLINK_GENERIC, 0)
-	if err != nil {
-		return false, err
-	}
-	for _, answer := range answers {
-		attributes, err := nl.ParseRouteAttr(answer[nl.SizeofGenlmsg:])
-		if err != nil {
-			return false, err
-		}
-		for _, a := range attributes {
-			if a.Attr.Type == netdevAttrXDPFeature && len(a.Value) == 8 {
-				return nl.NativeEndian().Uint64(a.Value)&netdevXDPBasic != 0, nil
-			}
-		}
-	}
-	return false, errors.New("the kernel's answer lacks the XDP features")
 }
 
 // linkProgram tells whose XDP program is on the interface. weir takes nobody's place.

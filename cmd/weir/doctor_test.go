@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -79,6 +84,81 @@ func TestFeature(t *testing.T) {
 	expect(t, feature(errors.New("odd"), "there", missing), gradeWarn, "odd")
 }
 
+// Every feature that the kernel lacks has a sentence on what weir does without it, or a mend.
+func TestKernelFeatures(t *testing.T) {
+	names := map[string]bool{}
+	for _, p := range probes() {
+		if names[p.check] {
+			t.Errorf("two checks are called %s", p.check)
+		}
+		names[p.check] = true
+	}
+	for _, name := range []string{"xdp_link", "per_cpu_arrays", "prefix_tries", "coarse_clock", "ring_buffer", "tc", "tcx", "pacing"} {
+		if !names[name] {
+			t.Errorf("no check %s", name)
+		}
+	}
+}
+
+func TestJudgeNative(t *testing.T) {
+	for _, c := range []struct {
+		features uint64
+		err      error
+		mtu      int
+		want     grade
+		found    string
+	}{
+		{0, unix.ENOENT, 1500, gradeOK, "not known"},
+		{0, nil, 1500, gradeOK, "generic XDP only"},
+		{netdevXDPBasic, nil, 1500, gradeOK, "native XDP, MTU 1500"},
+		{netdevXDPBasic, nil, onePageMTU, gradeOK, "native XDP, MTU"},
+		{netdevXDPBasic, nil, 9000, gradeWarn, "not for an MTU of 9000"},
+		{netdevXDPBasic | netdevXDPRxSG, nil, 9000, gradeOK, "jumbo frames too"},
+	} {
+		expect(t, judgeNative(c.features, c.err, c.mtu), c.want, c.found)
+	}
+}
+
+// answering is a daemon that says one thing.
+func answering(t *testing.T, readyz string) func() (*client, error) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if readyz == "" {
+			http.NotFound(w, nil)
+			return
+		}
+		_, _ = io.WriteString(w, readyz)
+	}))
+	t.Cleanup(s.Close)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
+	}
+	return func() (*client, error) {
+		return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, socket: "SOCK"}, nil
+	}
+}
+
+func TestProbeDaemon(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		daemon func() (*client, error)
+		want   grade
+		found  string
+	}{
+		{"none", func() (*client, error) { return nil, nil }, gradeOK, "none answers on /run/weir/weir.sock"},
+		{"denied", func() (*client, error) { return nil, fs.ErrPermission }, gradeWarn, "may not ask"},
+		{"ready", answering(t, `{"ready":true,"missing":[]}`), gradeOK, "answers on SOCK"},
+		{"missing", answering(t, `{"ready":false,"missing":[{"interface":"eth0","hook":"xdp","reason":"gone"}]}`), gradeWarn, "eth0 (xdp): gone"},
+		{"failed reload", answering(t, `{"ready":true,"missing":[],"failed_reload":{"errors":["weir.yaml:1:1: bad"]}}`), gradeWarn, "weir.yaml:1:1: bad"},
+		{"another version's", answering(t, ""), gradeWarn, "404"},
+		{"something else", answering(t, "hello"), gradeWarn, "invalid character"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			expect(t, probeDaemon(&machine{runDir: "/run/weir", daemon: c.daemon}), c.want, c.found)
+		})
+	}
+}
+
 func TestProbeState(t *testing.T) {
 	attached := on("eth0", perIP("a", 10))
 	vanished := loader.Attachment{Interface: "eth1", Namespace: ownNamespace(), State: loader.StateVanished}
@@ -144,6 +224,8 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	expect(t, found["interface"], gradeOK, "up, Ethernet, driver veth, native XDP")
+	expect(t, found["interface"], gradeOK, "receive queue")
+	expect(t, found["interface"], gradeOK, "no LRO")
 	expect(t, found["interface"], gradeOK, "no XDP program")
 
 	s.attach(t, testConfig)

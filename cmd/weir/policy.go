@@ -15,8 +15,12 @@ import (
 )
 
 func newPolicyCommand(e *env) *cobra.Command {
-	cmd := group("policy", "Show policies, and check those of a file", "Show the policies that the kernel enforces, and check or show those of a configuration file.")
-	cmd.AddCommand(newPolicyListCommand(e), newPolicyGetCommand(e), newPolicyValidateCommand(e))
+	cmd := group("policy", "Show and change policies, check those of a file, explain what they do to a packet",
+		"Show the policies that the kernel enforces and change them, check or show those of a configuration file, and\nexplain which of them apply to a packet.")
+	cmd.AddCommand(
+		newPolicyListCommand(e), newPolicyGetCommand(e), newPolicyApplyCommand(e), newPolicyDeleteCommand(e),
+		newPolicyValidateCommand(e), newPolicyExplainCommand(e),
+	)
 	return cmd
 }
 
@@ -61,34 +65,6 @@ func newPolicyListCommand(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "list the policies of this configuration file")
-	return cmd
-}
-
-func newPolicyGetCommand(e *env) *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use:               "get NAME",
-		Short:             "Show everything about one policy",
-		Example:           "  weir policy get per-client\n  weir policy get per-client -f weir.yaml -o json",
-		Args:              exactArgs(1, "one policy"),
-		ValidArgsFunction: completePolicy(e),
-		RunE: func(_ *cobra.Command, args []string) error {
-			all, err := readListed(e, file)
-			if err != nil {
-				return err
-			}
-			named := slices.DeleteFunc(slices.Clone(all), func(l listedPolicy) bool { return l.Name != args[0] })
-			if len(named) == 0 {
-				where := "loaded"
-				if file != "" {
-					where = "in " + file
-				}
-				return unknownPolicy(args[0], listedNames(all), where)
-			}
-			return e.show(policiesView{named}, func(p *page) { writeDetails(p, named) })
-		},
-	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "show the policy of this configuration file")
 	return cmd
 }
 
@@ -202,37 +178,6 @@ func modeCell(m policy.Mode) cell {
 }
 
 func prefixes(p policy.Policy) string { return fmt.Sprintf("/%d /%d", p.IPv4Prefix, p.IPv6Prefix) }
-
-func writeDetails(p *page, all []listedPolicy) {
-	for i, l := range all {
-		if i > 0 {
-			p.printf("\n")
-		}
-		g := fields("  ")
-		g.field("scope", "%s, layer %s", l.Scope, l.Layer)
-		g.field("rate", "%s, burst %s", l.Rate, burst(l.source))
-		g.field("mode", "%s, priority %d", l.Mode, l.Priority)
-		g.field("one bucket for", "each IPv4 /%d, each IPv6 /%d", l.IPv4Prefix, l.IPv6Prefix)
-		g.field("on pressure", "%s", l.OnPressure)
-		if l.Interfaces != nil {
-			g.field("interfaces", "%s", strings.Join(l.Interfaces, ", "))
-		}
-		p.printf("%s\n", p.paint(bold, l.Name))
-		g.write(p)
-		if l.Counters != nil {
-			p.printf("\n")
-			writeVerdicts(p, l.Counters)
-		}
-	}
-}
-
-func writeVerdicts(p *page, counters map[policy.Verdict]loader.Count) {
-	g := grid{indent: "  ", columns: columns("VERDICT", ">PACKETS", ">BYTES")}
-	for _, verdict := range policy.Verdicts() {
-		g.add(text(string(verdict)), number(counters[verdict].Packets), number(counters[verdict].Bytes))
-	}
-	g.write(p)
-}
 
 // completePolicy completes the first argument with the names of the loaded policies.
 func completePolicy(e *env) cobra.CompletionFunc {

@@ -17,6 +17,7 @@ import (
 type runOptions struct {
 	file         string
 	detachOnExit bool
+	watch        bool
 	logFormat    string
 }
 
@@ -32,10 +33,16 @@ that the file does not list are detached. A file that lists none takes over thos
 The daemon takes over what it finds, every bucket with its state, and leaves it in force when it ends,
 however it ends: packets do not need it. The state directory is locked as long as it runs.
 
-  SIGHUP            reload the file; one that is not valid changes nothing
+The file is loaded again when it changes, and at SIGHUP. The new policies take the place of the old ones
+on all interfaces or on none, in one step for packets, and the buckets of policies that stay keep their
+state. A file that is not valid, or that the kernel refuses, changes nothing: the log and /readyz say why.
+What "weir policy apply" and "delete" change lasts until the file is loaded again.
+
+  SIGHUP            load the file again, changed or not
   SIGTERM, SIGINT   end
 
-At server.http it answers /metrics for Prometheus, /healthz (it is alive) and /readyz (every interface of
+In the runtime directory it listens on weir.sock, where root (and the group of that file, if it is given
+one) may change policies and bans. At server.http it answers /metrics for Prometheus, /healthz (it is alive) and /readyz (every interface of
 the file is enforced; if not, which ones and why).`,
 		Example: "  weir run -c /etc/weir/weir.yaml\n  weir run -c weir.yaml --detach-on-exit --log-format json",
 		Args:    exactArgs(0, "no arguments"),
@@ -48,6 +55,7 @@ the file is enforced; if not, which ones and why).`,
 		},
 	}
 	cmd.Flags().StringVarP(&o.file, "config", "c", "/etc/weir/weir.yaml", "configuration file")
+	cmd.Flags().BoolVar(&o.watch, "watch", true, "load the file again when it changes")
 	cmd.Flags().BoolVar(&o.detachOnExit, "detach-on-exit", false, "detach everything at the end, instead of leaving it in force")
 	cmd.Flags().StringVar(&o.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -74,13 +82,13 @@ func runDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (err
 	signal.Notify(hangups, unix.SIGHUP)
 	defer signal.Stop(hangups)
 
-	d, err := startDaemon(ctx, e, o.file, log)
+	d, err := startDaemon(ctx, e, o, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 	d.hangups = hangups
-	log.Info("weir runs", "config", o.file, "bpffs", e.stateDir, "http", d.address())
+	log.Info("weir runs", "config", o.file, "bpffs", e.stateDir, "http", d.address(), "socket", socketPath(e.runDir))
 
 	g, ctx := errgroup.WithContext(ctx)
 	for _, component := range d.components() {

@@ -11,38 +11,51 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-limiter/weir/internal/top"
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/loader"
-	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/pkg/server"
 )
 
-// daemon is what "weir run" runs. The goroutine of Run owns the reconciler and all that changes the
-// state directory; the others ask it.
+// daemon is what "weir run" runs. The goroutine of Run owns the reconciler, the configuration and all
+// that changes the state directory; the others ask it by do.
 type daemon struct {
 	file       string
+	watched    bool // reload when the file changes
 	dir        *loader.StateDir
 	log        *slog.Logger
 	config     *config.Config // in force
+	content    contentHash    // of the file, as it was tried last
+	origin     server.Config
 	reconciler *reconciler
 	listener   net.Listener // nil: server.http is empty
+	socket     net.Listener
 	metrics    http.Handler
+	events     *loader.Events // nil: somebody else listens, or there are none
+	top        *top.Top       // of the events
 
 	hangups <-chan os.Signal
 	changes chan linkChange
 	gaps    chan struct{}
-	asked   chan chan<- reading
+	looks   chan struct{} // the file may have changed
+	calls   chan func()
 	stopped chan struct{} // closed when Run ends
-	missing atomic.Pointer[[]server.Missing]
+
+	shown   atomic.Pointer[shown]
+	token   atomic.Pointer[server.Token]
+	reloads reloadCount
 }
 
-// reading is the answer to somebody who asked for the attachments.
-type reading struct {
-	attachments []loader.Attachment
-	err         error
+// shown is what readyz tells.
+type shown struct {
+	missing []server.Missing
+	config  server.Config
 }
 
 var _ server.Readiness = (*daemon)(nil)
+
+// errStopping is what whoever asks too late gets.
+var errStopping = errors.New("weir run is ending")
 
 // Run keeps the kernel like the file until ctx ends. It always returns nil: what fails is logged,
 // shown by readyz, and tried again.
@@ -54,11 +67,12 @@ func (d *daemon) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case reply := <-d.asked:
-			all, err := d.reconciler.own()
-			reply <- reading{all, err}
+		case call := <-d.calls:
+			call()
 		case <-d.hangups:
 			d.reload()
+		case <-d.looks:
+			d.look()
 		case c := <-d.changes:
 			if d.reconciler.LinkChanged(c) {
 				d.update()
@@ -67,9 +81,30 @@ func (d *daemon) Run(ctx context.Context) error {
 			d.resync()
 		case <-ticker.C:
 			d.resync()
+			d.sweepBans()
 		}
 		d.publish()
 	}
+}
+
+// do runs f on the goroutine that owns the daemon's state, and waits for it. Once f has begun it is
+// waited for to its end, whatever becomes of ctx: half a change is none.
+func (d *daemon) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	call := func() {
+		defer close(done)
+		f()
+		d.publish() // before the answer: who asked may look next
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.stopped:
+		return errStopping
+	case d.calls <- call:
+	}
+	<-done
+	return nil
 }
 
 func (d *daemon) resync() {
@@ -82,67 +117,18 @@ func (d *daemon) resync() {
 // update leaves the errors to the reconciler, which logged each with its interface.
 func (d *daemon) update() { _ = d.reconciler.Update(time.Now()) }
 
-// reload makes the kernel like the file as it is now. A file that can't be enforced changes nothing.
-func (d *daemon) reload() {
-	next, want, err := d.read()
-	if err != nil {
-		for _, err := range faults(err) {
-			d.log.Error("the file is not reloaded; what was in force still is", "error", err)
-		}
-		return
+// sweepBans makes room, and lets the kernel stop looking for bans once there are none.
+func (d *daemon) sweepBans() {
+	if _, err := d.dir.SweepBans(); err != nil && !errors.Is(err, loader.ErrNothingAttached) {
+		d.log.Error("can't sweep the bans that are over", "error", err)
 	}
-	if next.Server.HTTP != d.config.Server.HTTP {
-		d.log.Warn("server.http has changed, which needs a restart of weir run",
-			"listening", d.config.Server.HTTP, "file", next.Server.HTTP)
-		next.Server.HTTP = d.config.Server.HTTP
-	}
-	d.config = next
-	d.reconciler.Want(want)
-	updateErr, pruneErr := d.reconciler.Update(time.Now()), d.reconciler.Prune()
-	if pruneErr != nil {
-		d.log.Error("can't detach what the file does not list any more", "error", pruneErr)
-	}
-	log := d.log.With("config", d.file, "interfaces", len(want.interfaces), "policies", len(want.policies))
-	if updateErr != nil || pruneErr != nil {
-		log.Error("reloaded in part: the kernel refused some of it, see above")
-		return
-	}
-	log.Info("reloaded")
-}
-
-// faults takes apart the errors of a file, so that each gets a line of the log.
-func faults(err error) []error {
-	if all, ok := errors.AsType[config.Errors](err); ok {
-		return all.Unwrap()
-	}
-	return []error{err}
-}
-
-func (d *daemon) read() (*config.Config, desired, error) {
-	next, err := config.Load(d.file)
-	if err != nil {
-		return nil, desired{}, err
-	}
-	want, err := d.plan(next)
-	if err != nil {
-		return nil, desired{}, err
-	}
-	if next.Table.Entries != d.config.Table.Entries {
-		return nil, desired{}, fmt.Errorf("%s: table.entries has changed from %d to %d, and a table can't change its size (stop weir run, run: weir detach --all, start it again; buckets start full then)",
-			d.file, d.config.Table.Entries, next.Table.Entries)
-	}
-	return next, want, nil
 }
 
 // plan says what a configuration asks of the kernel.
 func (d *daemon) plan(c *config.Config) (desired, error) {
-	want := desired{
-		interfaces: c.Interfaces,
-		policies:   policy.KernelPolicies(c.Policies),
-		entries:    int(c.Table.Entries),
-	}
-	if len(want.policies) == 0 {
-		d.log.Warn("the file has no policy for the kernel: every packet passes", "config", d.file)
+	want := desired{interfaces: c.Interfaces, document: c.Document(), entries: int(c.Table.Entries)}
+	if len(want.kernelPolicies()) == 0 {
+		d.log.Warn("there is no policy for the kernel: every packet passes that is not denied", "config", d.file)
 	}
 	if len(want.interfaces) > 0 {
 		return want, nil
@@ -158,14 +144,16 @@ func (d *daemon) plan(c *config.Config) (desired, error) {
 	return want, nil
 }
 
-// publish shows Missing what the reconciler knows.
+// publish shows to readyz what Run knows.
 func (d *daemon) publish() {
-	missing := d.reconciler.Missing()
-	d.missing.Store(&missing)
+	d.shown.Store(&shown{missing: d.reconciler.Missing(), config: d.origin})
 }
 
 // Missing lists the interfaces of the file that are not enforced as it says.
-func (d *daemon) Missing() []server.Missing { return *d.missing.Load() }
+func (d *daemon) Missing() []server.Missing { return d.shown.Load().missing }
+
+// Config tells whether the file as it is now is in force.
+func (d *daemon) Config() server.Config { return d.shown.Load().config }
 
 // address is where the daemon listens; empty if it does not.
 func (d *daemon) address() string {

@@ -27,11 +27,9 @@ const (
 // buildWeir builds the program as it is shipped.
 func buildWeir(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "weir")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build weir: %v\n%s", err, out)
+	binary, err := testutil.BuildWeir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	return binary
 }

@@ -10,23 +10,13 @@ import (
 
 var _ metrics.Source = (*daemon)(nil)
 
-// errStopping is what a scrape gets that comes too late.
-var errStopping = errors.New("weir run is ending")
-
-// Kernel reads the counters. The goroutine that changes attachments reads them, as one that is being
-// made anew can't be read.
+// Kernel reads the counters.
 func (d *daemon) Kernel() (metrics.Kernel, error) {
-	reply := make(chan reading, 1) // so that nobody waits for a scrape that was given up
-	select {
-	case <-d.stopped:
-		return metrics.Kernel{}, errStopping
-	case d.asked <- reply:
+	all, err := d.attachments()
+	if err != nil {
+		return metrics.Kernel{}, err
 	}
-	r := <-reply
-	if r.err != nil {
-		return metrics.Kernel{}, r.err
-	}
-	return kernelMetrics(r.attachments), nil
+	return kernelMetrics(all), nil
 }
 
 func kernelMetrics(all []loader.Attachment) metrics.Kernel {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 
@@ -14,19 +13,12 @@ import (
 
 // get asks the daemon.
 func (s *site) get(path string) (int, string, error) {
-	client := http.Client{
-		Timeout: runLimit,
-		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (conn net.Conn, err error) {
-			return conn, s.A.Do(func() (err error) { conn, err = net.Dial("tcp", runHTTP); return err })
-		}},
-	}
-	answer, err := client.Get("http://" + runHTTP + path)
-	if err != nil {
-		return 0, "", err
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	return answer.StatusCode, string(body), err
+	return s.request(s.dialTCP, http.MethodGet, "http://"+runHTTP+path, "", "")
+}
+
+// dialTCP connects to server.http, which is in the protected host.
+func (s *site) dialTCP(context.Context, string, string) (conn net.Conn, err error) {
+	return conn, s.A.Do(func() (err error) { conn, err = net.Dial("tcp", runHTTP); return err })
 }
 
 // waitReady waits until /readyz has that status, and gives its body.
@@ -83,11 +75,7 @@ func (s *site) tokens() uint64 {
 		s.t.Fatal(err)
 	}
 	defer b.Close()
-	state, err := b.Bucket(&a.Policies[0], loader.Key{Source: s.B.IPv4}, loader.Now())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return state.Tokens
+	return b.Bucket(&a.Policies[0], loader.Key{Source: s.B.IPv4}, loader.Now()).Tokens
 }
 
 // send sends packets from B to A, and waits until the policy has judged so many in all.

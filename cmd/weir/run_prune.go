@@ -9,14 +9,14 @@ import (
 	"github.com/weir-limiter/weir/pkg/loader"
 )
 
-// Prune detaches every interface that is attached to but not wanted. It goes on after a failure.
+// Prune detaches from every hook that is attached to but not wanted. It goes on after a failure.
 func (r *reconciler) Prune() error {
-	return r.detach(func(name string) bool { return r.states[name] == nil })
+	return r.detach(func(p point) bool { return r.states[p] == nil })
 }
 
-// DetachAll detaches every interface.
+// DetachAll detaches from every interface.
 func (r *reconciler) DetachAll() error {
-	return r.detach(func(string) bool { return true })
+	return r.detach(func(point) bool { return true })
 }
 
 // Attached lists the interfaces that are attached to, as a file would.
@@ -24,7 +24,8 @@ func (r *reconciler) Attached() ([]config.Interface, error) {
 	all, err := r.own()
 	var list []config.Interface
 	for _, a := range all {
-		list = append(list, config.Interface{Name: a.Interface, Hook: config.HookXDP, Mode: config.AttachAuto})
+		p := attachmentPoint(a)
+		list = append(list, config.Interface{Name: p.name, Hook: p.hook, Mode: config.AttachAuto})
 	}
 	return list, err
 }
@@ -39,35 +40,36 @@ func (r *reconciler) own() ([]loader.Attachment, error) {
 	return slices.DeleteFunc(all, func(a loader.Attachment) bool { return a.Namespace != r.namespace }), nil
 }
 
-func (r *reconciler) detach(unwanted func(name string) bool) error {
+func (r *reconciler) detach(unwanted func(point) bool) error {
 	all, err := r.kernel.Attachments()
 	if err != nil && !errors.Is(err, loader.ErrNothingAttached) {
 		return err
 	}
 	var errs []error
 	for _, a := range all {
-		if a.Namespace != r.namespace || !unwanted(a.Interface) {
+		p := attachmentPoint(a)
+		if a.Namespace != r.namespace || !unwanted(p) {
 			continue
 		}
-		if err := r.detachOne(a, all); err != nil {
+		if err := r.detachOne(p, all); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		r.log.Info("detached", "interface", a.Interface)
+		r.log.Info("detached", "interface", p.name, "hook", p.hook)
 	}
 	return errors.Join(errs...)
 }
 
-func (r *reconciler) detachOne(a loader.Attachment, all []loader.Attachment) error {
+func (r *reconciler) detachOne(p point, all []loader.Attachment) error {
 	// The loader detaches by name, in all network namespaces at once.
 	if slices.ContainsFunc(all, func(b loader.Attachment) bool {
-		return b.Interface == a.Interface && b.Namespace != r.namespace
+		return attachmentPoint(b) == p && b.Namespace != r.namespace
 	}) {
 		return fmt.Errorf("detach %s: an interface of that name is attached to in another network namespace too (run: weir detach %s, to detach both)",
-			a.Interface, a.Interface)
+			p, p.name)
 	}
-	if err := r.kernel.Detach(a.Interface); err != nil {
-		return fmt.Errorf("detach %s: %w", a.Interface, err)
+	if err := r.kernel.Detach(p); err != nil {
+		return fmt.Errorf("detach %s: %w", p, err)
 	}
 	return nil
 }

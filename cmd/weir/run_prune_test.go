@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/loader"
 )
 
@@ -16,9 +17,9 @@ func TestReconcilerPrunes(t *testing.T) {
 	k := newFakeKernel("eth0", "eth1", "eth2")
 	r := newTestReconciler(k, "eth0", "eth1", "eth2")
 	r.mustUpdate(t, time.Time{})
-	k.attached["far0"] = loader.Attachment{Interface: "far0", Index: 3, Namespace: testNamespace + 1, State: loader.StateAttached}
+	k.attached[point{"far0", config.HookXDP}] = loader.Attachment{Interface: "far0", Hook: loader.HookXDP, Index: 3, Namespace: testNamespace + 1, State: loader.StateAttached}
 	k.fail["detach eth0"] = unix.EIO
-	r.Want(wanted("eth1"))
+	r.wishFor(wanted("eth1"))
 	if err := r.Prune(); !errors.Is(err, unix.EIO) {
 		t.Errorf("prune: %v, want EIO", err)
 	}
@@ -42,8 +43,8 @@ func TestReconcilerDoesNotPruneElsewhere(t *testing.T) {
 	r.mustUpdate(t, time.Time{})
 	list := func() ([]loader.Attachment, error) {
 		return []loader.Attachment{
-			{Interface: "eth0", Index: 10, Namespace: testNamespace, State: loader.StateAttached},
-			{Interface: "eth0", Index: 10, Namespace: testNamespace + 1, State: loader.StateAttached},
+			{Interface: "eth0", Hook: loader.HookXDP, Index: 10, Namespace: testNamespace, State: loader.StateAttached},
+			{Interface: "eth0", Hook: loader.HookXDP, Index: 10, Namespace: testNamespace + 1, State: loader.StateAttached},
 		}, nil
 	}
 	r.kernel = listing{k, list}

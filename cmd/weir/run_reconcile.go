@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,18 +22,36 @@ const (
 
 // kernel is what a reconciler changes.
 type kernel interface {
-	Attach(loader.AttachOptions) (*loader.Attachment, error)
-	Detach(iface string) error
+	// AttachAll attaches all or, on an error, none, and leaves what was there before. The answers are in
+	// the order of the options.
+	AttachAll([]loader.AttachOptions) ([]*loader.Attachment, error)
+	Detach(point) error
 	Attachments() ([]loader.Attachment, error)
 }
 
-var _ kernel = (*loader.StateDir)(nil)
+// point is where a program is attached: an interface may have one at each of its hooks.
+type point struct {
+	name string
+	hook config.Hook
+}
+
+func pointOf(i config.Interface) point { return point{i.Name, cmp.Or(i.Hook, config.HookXDP)} }
+
+func (p point) String() string { return fmt.Sprintf("%s (%s)", p.name, p.hook) }
 
 // desired is what a file asks of the kernel.
 type desired struct {
 	interfaces []config.Interface
-	policies   []policy.Policy // as policy.KernelPolicies orders them
-	entries    int             // of the bucket table
+	document   policy.Document
+	entries    int // of the bucket table
+}
+
+// kernelPolicies are those that the kernel enforces on one interface or another.
+func (d desired) kernelPolicies() []policy.Policy { return policy.KernelPolicies(d.document.Policies) }
+
+// options says what one interface is to enforce.
+func (d desired) options(i config.Interface) loader.AttachOptions {
+	return attachOptions(pointOf(i), loader.Mode(i.Mode), d)
 }
 
 // reconciler makes the kernel like the file. Its methods may be repeated at any time, and change only
@@ -40,14 +59,16 @@ type desired struct {
 type reconciler struct {
 	kernel    kernel
 	namespace uint64 // the inode of the network namespace whose interfaces are meant
-	log       *slog.Logger
+	// exists tells whether there is an interface of that name.
+	exists func(name string) bool
+	log    *slog.Logger
 
 	want   desired
-	states map[string]*interfaceState // of the wanted interfaces, by name
+	states map[point]*pointState // of the wanted ones
 }
 
-// interfaceState is what became of an interface that the file lists.
-type interfaceState struct {
+// pointState is what became of a hook of an interface that the file lists.
+type pointState struct {
 	// index is that of the interface which is attached to; 0: none.
 	index int
 	// err says why the interface is not enforced as the file says; nil: it is.
@@ -62,69 +83,58 @@ type interfaceState struct {
 // errPending is the state of an interface that was not tried yet.
 var errPending = errors.New("not attached yet")
 
-// Want says what the kernel is to be like. It changes nothing: Update and Prune do.
-func (r *reconciler) Want(want desired) {
-	states := make(map[string]*interfaceState, len(want.interfaces))
-	for _, i := range want.interfaces {
-		s := &interfaceState{err: errPending}
-		if old := r.states[i.Name]; old != nil {
-			s.index, s.seen = old.index, old.seen
-		}
-		states[i.Name] = s
-	}
-	r.want, r.states = want, states
-}
-
 // Update attaches to every wanted interface that is not enforced as the file says, and whose time for
 // another try has come. It goes on after a failure, and returns what failed now. An interface that
 // does not exist is no failure: Missing names it.
 func (r *reconciler) Update(now time.Time) error {
 	var errs []error
 	for _, i := range r.want.interfaces {
-		s := r.states[i.Name]
+		s := r.states[pointOf(i)]
 		if s.err == nil || now.Before(s.retryAt) {
 			continue
 		}
 		if err := r.attach(i, s, now); err != nil && !errors.Is(err, loader.ErrNoInterface) {
-			errs = append(errs, fmt.Errorf("interface %s: %w", i.Name, err))
+			errs = append(errs, fmt.Errorf("interface %s: %w", pointOf(i), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (r *reconciler) attach(i config.Interface, s *interfaceState, now time.Time) error {
-	a, err := r.kernel.Attach(loader.AttachOptions{
-		Interface: i.Name, Mode: loader.Mode(i.Mode), Policies: r.want.policies, TableEntries: r.want.entries,
-	})
+func (r *reconciler) attach(i config.Interface, s *pointState, now time.Time) error {
+	a, err := r.kernel.AttachAll([]loader.AttachOptions{r.want.options(i)})
 	if err != nil {
-		r.failed(i.Name, s, err, now)
+		r.failed(pointOf(i), s, err, now)
 		return err
 	}
-	log := r.log.With("interface", a.Interface, "mode", a.Mode, "policies", len(a.Policies), "program", a.Program.ID)
+	r.attached(i, a[0])
+	*s = pointState{index: a[0].Index, seen: a[0].Index}
+	return nil
+}
+
+func (r *reconciler) attached(i config.Interface, a *loader.Attachment) {
+	log := r.log.With("interface", a.Interface, "hook", pointOf(i).hook, "mode", a.Mode, "policies", len(a.Policies), "program", a.Program.ID)
 	if a.Mode == loader.ModeGeneric && i.Mode != config.AttachGeneric {
 		log.Warn("enforced in generic mode, which costs more for each packet, as the driver has no native XDP")
-	} else {
-		log.Info("enforced")
+		return
 	}
-	*s = interfaceState{index: a.Index, seen: a.Index}
-	return nil
+	log.Info("enforced")
 }
 
 // failed notes why an interface can't be attached to, and when to try again. One that does not exist
 // costs nothing to look for, so it is looked for every time, and talked of once.
-func (r *reconciler) failed(name string, s *interfaceState, err error, now time.Time) {
+func (r *reconciler) failed(p point, s *pointState, err error, now time.Time) {
 	missing, known := errors.Is(err, loader.ErrNoInterface), errors.Is(s.err, loader.ErrNoInterface)
 	s.err = err
 	if missing {
 		s.index, s.seen, s.delay, s.retryAt = 0, 0, 0, time.Time{}
 		if !known {
-			r.log.Warn("interface is missing; it is attached to when it appears", "interface", name)
+			r.log.Warn("interface is missing; it is attached to when it appears", "interface", p.name, "hook", p.hook)
 		}
 		return
 	}
 	s.delay = min(max(2*s.delay, resyncEvery), maxRetryDelay)
 	s.retryAt = now.Add(s.delay)
-	r.log.Error("can't enforce the file's policies", "interface", name, "error", err, "retry_in", s.delay)
+	r.log.Error("can't enforce the file's policies", "interface", p.name, "hook", p.hook, "error", err, "retry_in", s.delay)
 }
 
 // Observe compares what was attached with what is, so that the next Update mends what was lost.
@@ -133,36 +143,41 @@ func (r *reconciler) Observe() error {
 	if err != nil {
 		return err
 	}
-	actual := make(map[string]int, len(all))
+	actual := make(map[point]int, len(all))
 	for _, a := range all {
 		if a.State == loader.StateAttached {
-			actual[a.Interface] = a.Index
+			actual[attachmentPoint(a)] = a.Index
 		}
 	}
-	for _, i := range r.want.interfaces {
-		if s := r.states[i.Name]; s.index != 0 && actual[i.Name] != s.index {
-			r.lost(i.Name, s)
+	for p, s := range r.states {
+		if s.index != 0 && actual[p] != s.index {
+			r.lost(p, s)
 		}
 	}
 	return nil
 }
 
-func (r *reconciler) lost(name string, s *interfaceState) {
-	r.log.Warn("interface has vanished, or is not attached to any more", "interface", name)
-	*s = interfaceState{err: fmt.Errorf("%s: %w any more", name, loader.ErrNoInterface)}
+func (r *reconciler) lost(p point, s *pointState) {
+	r.log.Warn("interface has vanished, or is not attached to any more", "interface", p.name, "hook", p.hook)
+	*s = pointState{err: fmt.Errorf("%s: %w any more", p.name, loader.ErrNoInterface)}
 }
 
 // LinkChanged takes note of what the kernel said of an interface, and tells whether there is something
 // to do for Update. It costs nothing for the many changes that do not matter.
-func (r *reconciler) LinkChanged(c linkChange) bool {
+func (r *reconciler) LinkChanged(c linkChange) (todo bool) {
 	r.noteRename(c)
-	s := r.states[c.name]
-	if s == nil {
-		return false
+	for p, s := range r.states {
+		if p.name == c.name && r.stateChanged(p, s, c) {
+			todo = true
+		}
 	}
+	return todo
+}
+
+func (r *reconciler) stateChanged(p point, s *pointState, c linkChange) (todo bool) {
 	if c.gone {
 		if s.index == c.index || s.seen == c.index {
-			r.lost(c.name, s)
+			r.lost(p, s)
 		}
 		return false
 	}
@@ -181,9 +196,9 @@ func (r *reconciler) LinkChanged(c linkChange) bool {
 
 // noteRename takes note of a wanted interface that has another name now.
 func (r *reconciler) noteRename(c linkChange) {
-	for name, s := range r.states {
-		if s.index == c.index && name != c.name && s.index != 0 {
-			r.lost(name, s)
+	for p, s := range r.states {
+		if s.index == c.index && p.name != c.name && s.index != 0 {
+			r.lost(p, s)
 		}
 	}
 }
@@ -192,15 +207,9 @@ func (r *reconciler) noteRename(c linkChange) {
 func (r *reconciler) Missing() []server.Missing {
 	var missing []server.Missing
 	for _, i := range r.want.interfaces {
-		s := r.states[i.Name]
-		switch {
-		case s.err == nil:
-		case s.index != 0:
-			missing = append(missing, server.Missing{
-				Interface: i.Name, Reason: fmt.Sprintf("what was in force still is; the change failed: %v", s.err),
-			})
-		default:
-			missing = append(missing, server.Missing{Interface: i.Name, Reason: s.err.Error()})
+		p := pointOf(i)
+		if s := r.states[p]; s.err != nil {
+			missing = append(missing, server.Missing{Interface: p.name, Hook: string(p.hook), Reason: s.err.Error()})
 		}
 	}
 	return missing

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/config"
@@ -21,7 +22,7 @@ const testNamespace = 7
 // fakeKernel has interfaces, which may be attached to, and fails when it is told to.
 type fakeKernel struct {
 	links    map[string]int // the index of each interface that exists
-	attached map[string]loader.Attachment
+	attached map[point]loader.Attachment
 	fail     map[string]error // by "attach eth0", "detach eth0", "list"
 	calls    []string
 }
@@ -29,7 +30,7 @@ type fakeKernel struct {
 var _ kernel = (*fakeKernel)(nil)
 
 func newFakeKernel(names ...string) *fakeKernel {
-	k := &fakeKernel{links: map[string]int{}, attached: map[string]loader.Attachment{}, fail: map[string]error{}}
+	k := &fakeKernel{links: map[string]int{}, attached: map[point]loader.Attachment{}, fail: map[string]error{}}
 	for i, name := range names {
 		k.links[name] = 10 + i
 	}
@@ -41,25 +42,44 @@ func (k *fakeKernel) call(name string) error {
 	return k.fail[name]
 }
 
-func (k *fakeKernel) Attach(o loader.AttachOptions) (*loader.Attachment, error) {
-	if err := k.call("attach " + o.Interface); err != nil {
-		return nil, err
+// AttachAll fails before it has attached anything.
+func (k *fakeKernel) AttachAll(all []loader.AttachOptions) ([]*loader.Attachment, error) {
+	for _, o := range all {
+		if err := k.call("attach " + testPoint(o).text()); err != nil {
+			return nil, err
+		}
+		if k.links[o.Interface] == 0 {
+			return nil, fmt.Errorf("%s: %w", o.Interface, loader.ErrNoInterface)
+		}
 	}
-	index, ok := k.links[o.Interface]
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", o.Interface, loader.ErrNoInterface)
+	var attached []*loader.Attachment
+	for _, o := range all {
+		a := loader.Attachment{
+			Interface: o.Interface, Index: k.links[o.Interface], Namespace: testNamespace, Hook: o.Hook,
+			State: loader.StateAttached, Mode: loader.ModeNative,
+		}
+		k.attached[testPoint(o)] = a
+		attached = append(attached, &a)
 	}
-	a := loader.Attachment{Interface: o.Interface, Index: index, Namespace: testNamespace, State: loader.StateAttached, Mode: loader.ModeNative}
-	k.attached[o.Interface] = a
-	return &a, nil
+	return attached, nil
 }
 
-func (k *fakeKernel) Detach(name string) error {
-	if err := k.call("detach " + name); err != nil {
+func (k *fakeKernel) Detach(p point) error {
+	if err := k.call("detach " + p.text()); err != nil {
 		return err
 	}
-	delete(k.attached, name)
+	delete(k.attached, p)
 	return nil
+}
+
+func testPoint(o loader.AttachOptions) point { return point{o.Interface, config.Hook(o.Hook)} }
+
+// text is short for XDP, as most tests have no other hook.
+func (p point) text() string {
+	if p.hook == config.HookXDP {
+		return p.name
+	}
+	return p.name + "/" + string(p.hook)
 }
 
 func (k *fakeKernel) Attachments() ([]loader.Attachment, error) {
@@ -67,8 +87,8 @@ func (k *fakeKernel) Attachments() ([]loader.Attachment, error) {
 		return nil, err
 	}
 	var all []loader.Attachment
-	for name, a := range k.attached {
-		if a.Namespace == testNamespace && k.links[name] != a.Index {
+	for p, a := range k.attached {
+		if a.Namespace == testNamespace && k.links[p.name] != a.Index {
 			a.State, a.Index = loader.StateVanished, 0
 		}
 		all = append(all, a)
@@ -76,7 +96,9 @@ func (k *fakeKernel) Attachments() ([]loader.Attachment, error) {
 	if all == nil {
 		return nil, loader.ErrNothingAttached
 	}
-	slices.SortFunc(all, func(a, b loader.Attachment) int { return strings.Compare(a.Interface, b.Interface) })
+	slices.SortFunc(all, func(a, b loader.Attachment) int {
+		return strings.Compare(a.Interface+string(a.Hook), b.Interface+string(b.Hook))
+	})
 	return all, nil
 }
 
@@ -88,15 +110,25 @@ func (k *fakeKernel) took() []string {
 }
 
 func newTestReconciler(k *fakeKernel, names ...string) *reconciler {
-	r := &reconciler{kernel: k, namespace: testNamespace, log: slog.New(slog.DiscardHandler)}
-	r.Want(wanted(names...))
+	r := &reconciler{
+		kernel: k, namespace: testNamespace, log: slog.New(slog.DiscardHandler),
+		exists: func(name string) bool { return k.links[name] != 0 },
+	}
+	r.wishFor(wanted(names...))
 	return r
 }
 
+// wishFor leaves all attaching to Update.
+func (r *reconciler) wishFor(want desired) { r.adopt(want, nil, nil) }
+
+// wanted are interfaces, each with a hook after a slash unless that is XDP.
 func wanted(names ...string) desired {
 	var want desired
 	for _, name := range names {
-		want.interfaces = append(want.interfaces, config.Interface{Name: name, Hook: config.HookXDP, Mode: config.AttachAuto})
+		name, hook, _ := strings.Cut(name, "/")
+		want.interfaces = append(want.interfaces, config.Interface{
+			Name: name, Hook: cmp.Or(config.Hook(hook), config.HookXDP), Mode: config.AttachAuto,
+		})
 	}
 	return want
 }
@@ -112,7 +144,7 @@ func (r *reconciler) mustUpdate(t *testing.T, now time.Time) []string {
 
 func wantCalls(t *testing.T, what string, got []string, want ...string) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("%s: calls (-want +got):\n%s", what, diff)
 	}
 }
@@ -135,8 +167,10 @@ func TestReconcilerIsIdempotent(t *testing.T) {
 		t.Errorf("missing %v, want none", missing)
 	}
 	// A reload attaches to all anew, as the policies may have changed.
-	r.Want(wanted("eth0", "eth1"))
-	wantCalls(t, "reload", r.mustUpdate(t, now), "attach eth0", "attach eth1")
+	if err := r.Change(wanted("eth0", "eth1"), now); err != nil {
+		t.Error(err)
+	}
+	wantCalls(t, "reload", k.took(), "attach eth0", "attach eth1")
 }
 
 func TestReconcilerAttachesWhatAppears(t *testing.T) {
@@ -173,9 +207,12 @@ func TestReconcilerNoticesLoss(t *testing.T) {
 			r.LinkChanged(linkChange{name: "eth0", index: 10, gone: true})
 			return nil
 		},
-		"gone, unnoticed":     func(k *fakeKernel, r *reconciler) error { delete(k.links, "eth0"); return r.Observe() },
-		"another, unnoticed":  func(k *fakeKernel, r *reconciler) error { k.links["eth0"] = 20; return r.Observe() },
-		"detached by another": func(k *fakeKernel, r *reconciler) error { delete(k.attached, "eth0"); return r.Observe() },
+		"gone, unnoticed":    func(k *fakeKernel, r *reconciler) error { delete(k.links, "eth0"); return r.Observe() },
+		"another, unnoticed": func(k *fakeKernel, r *reconciler) error { k.links["eth0"] = 20; return r.Observe() },
+		"detached by another": func(k *fakeKernel, r *reconciler) error {
+			delete(k.attached, point{"eth0", config.HookXDP})
+			return r.Observe()
+		},
 		"renamed": func(k *fakeKernel, r *reconciler) error {
 			k.links = map[string]int{"wan0": 10}
 			r.LinkChanged(linkChange{name: "wan0", index: 10})
@@ -237,19 +274,4 @@ func TestReconcilerBacksOff(t *testing.T) {
 func withoutError(r *reconciler, now time.Time) []string {
 	_ = r.Update(now)
 	return r.kernel.(*fakeKernel).took()
-}
-
-func TestReconcilerKeepsWhatWasInForce(t *testing.T) {
-	t.Parallel()
-	k := newFakeKernel("eth0")
-	r := newTestReconciler(k, "eth0")
-	r.mustUpdate(t, time.Time{})
-	k.fail["attach eth0"] = unix.ENOMEM
-	r.Want(wanted("eth0"))
-	if err := r.Update(time.Time{}); err == nil {
-		t.Error("update: no error, want one")
-	}
-	if m := r.Missing(); len(m) != 1 || !strings.Contains(m[0].Reason, "what was in force still is") {
-		t.Errorf("missing %v, want eth0 as it was", m)
-	}
 }

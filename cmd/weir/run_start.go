@@ -24,8 +24,16 @@ import (
 // startDaemon takes the state directory, makes the kernel like the file, and gives up the privileges
 // that took. Any error but a missing interface is fatal here, where somebody is watching; what is in
 // force by then stays in force.
-func startDaemon(ctx context.Context, e *env, file string, log *slog.Logger) (_ *daemon, err error) {
-	c, err := config.Load(file)
+func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ *daemon, err error) {
+	data, content, err := readContent(o.file)
+	if err != nil {
+		return nil, err
+	}
+	c, err := config.Parse(o.file, data)
+	if err != nil {
+		return nil, err
+	}
+	token, err := readToken(c)
 	if err != nil {
 		return nil, err
 	}
@@ -38,16 +46,20 @@ func startDaemon(ctx context.Context, e *env, file string, log *slog.Logger) (_ 
 		return nil, err
 	}
 	d := &daemon{
-		file: file, dir: dir, log: log, config: c,
-		changes: make(chan linkChange), gaps: make(chan struct{}),
-		asked: make(chan chan<- reading), stopped: make(chan struct{}),
+		file: o.file, watched: o.watch, dir: dir, log: log, config: c, content: content,
+		changes: make(chan linkChange), gaps: make(chan struct{}), looks: make(chan struct{}),
+		calls: make(chan func()), stopped: make(chan struct{}),
 	}
+	d.token.Store(&token)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}()
 	// Before anything changes: an address in use shows that something is wrong.
+	if d.socket, err = server.ListenSocket(ctx, socketPath(e.runDir)); err != nil {
+		return nil, err
+	}
 	if c.Server.HTTP != "" {
 		if d.listener, err = server.Listen(ctx, c.Server.HTTP); err != nil {
 			return nil, err
@@ -56,6 +68,7 @@ func startDaemon(ctx context.Context, e *env, file string, log *slog.Logger) (_ 
 	if err := d.enforce(); err != nil {
 		return nil, err
 	}
+	d.openEvents(e.runDir)
 	if d.metrics, err = d.metricsHandler(); err != nil {
 		return nil, err
 	}
@@ -68,13 +81,12 @@ func (d *daemon) enforce() error {
 	if err != nil {
 		return err
 	}
-	d.reconciler = &reconciler{kernel: d.dir, namespace: namespace, log: d.log}
+	d.reconciler = &reconciler{kernel: stateKernel{d.dir}, namespace: namespace, exists: interfaceExists, log: d.log}
 	want, err := d.plan(d.config)
 	if err != nil {
 		return err
 	}
-	d.reconciler.Want(want)
-	if err := d.reconciler.Update(time.Now()); err != nil {
+	if err := d.reconciler.Change(want, time.Now()); err != nil {
 		return err
 	}
 	d.publish()
@@ -126,12 +138,25 @@ func onBPFFS(path string) bool {
 // components are what runs until the daemon ends.
 func (d *daemon) components() []func(context.Context) error {
 	watch := &linkWatch{subscribe: netlink.LinkSubscribeWithOptions, changes: d.changes, gaps: d.gaps, log: d.log}
-	all := []func(context.Context) error{d.Run, watch.Run}
+	all := []func(context.Context) error{d.Run, watch.Run, d.newServer(d.socket, true).Run}
 	if d.listener != nil {
-		s := server.New(server.Options{Listener: d.listener, Metrics: d.metrics, Readiness: d, Log: d.log})
-		all = append(all, s.Run)
+		all = append(all, d.newServer(d.listener, false).Run)
+	}
+	if d.top != nil {
+		all = append(all, d.runTop)
+	}
+	if d.watched {
+		file := &fileWatch{path: d.file, changes: d.looks, every: resyncEvery, log: d.log}
+		all = append(all, file.Run)
 	}
 	return all
+}
+
+func (d *daemon) newServer(l net.Listener, local bool) *server.Server {
+	return server.New(server.Options{
+		Listener: l, Local: local, StateDir: d.dir.Name(), Token: func() server.Token { return *d.token.Load() },
+		Metrics: d.metrics, Readiness: d, Policies: d, Bans: d, Top: d.topHandler(), Log: d.log,
+	})
 }
 
 func (d *daemon) metricsHandler() (http.Handler, error) {
@@ -143,7 +168,7 @@ func (d *daemon) metricsHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return metrics.Handler(d.log, collector)
+	return metrics.Handler(d.log, collector, metrics.NewReloadCollector(d.Reloads))
 }
 
 // buildInfo is what "weir version" shows, as labels.
@@ -153,14 +178,19 @@ func buildInfo() metrics.Build {
 	return metrics.Build{Version: v.Version, Revision: v.Revision, Go: v.Go}
 }
 
-// close gives up the listener and the state directory.
+// close gives up the listeners and the state directory.
 func (d *daemon) close() error {
 	err := d.dir.Close()
-	if d.listener == nil {
-		return err
+	if d.events != nil {
+		err = errors.Join(err, d.events.Close())
 	}
-	if closeErr := d.listener.Close(); !errors.Is(closeErr, net.ErrClosed) { // the server closes it
-		err = errors.Join(err, closeErr)
+	for _, l := range []net.Listener{d.listener, d.socket} {
+		if l == nil {
+			continue
+		}
+		if closeErr := l.Close(); !errors.Is(closeErr, net.ErrClosed) { // the server closes it
+			err = errors.Join(err, closeErr)
+		}
 	}
 	return err
 }

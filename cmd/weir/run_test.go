@@ -36,6 +36,17 @@ func TestRun(t *testing.T) {
 		"privileges":      runPrivileges,
 		"unreadable":      runUnreadable,
 		"mount-namespace": runMountNamespace,
+		"apply":           runApply,
+		"apply-invalid":   runApplyInvalid,
+		"bans":            runBans,
+		"socket-in-use":   runSocketInUse,
+		"socket-left":     runSocketLeft,
+		"token":           runToken,
+		"watch":           runWatch,
+		"no-watch":        runNoWatch,
+		"reload-whole":    runReloadWhole,
+		"hooks":           runHooks,
+		"top":             runTopAnswers,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newSite(t, binary)) })
 	}
@@ -303,4 +314,11 @@ func addVeth(name, peer string) error {
 	a := netlink.NewLinkAttrs()
 	a.Name = name
 	return netlink.LinkAdd(&netlink.Veth{LinkAttrs: a, PeerName: peer})
+}
+
+// addTunnel makes an interface whose packets have no Ethernet header.
+func addTunnel() error {
+	a := netlink.NewLinkAttrs()
+	a.Name = "tun9"
+	return netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: a, Mode: netlink.TUNTAP_MODE_TUN})
 }

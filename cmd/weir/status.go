@@ -19,15 +19,17 @@ func newStatusCommand(e *env) *cobra.Command {
 		Use:   "status",
 		Short: "Show what weir is attached to, what it does there, and how full its table is",
 		Long: `Show every interface that weir is attached to: hook, mode, program, policies and what they did to packets,
-and the table of buckets that all interfaces share. It reads the kernel, and needs no daemon.
+and the table of buckets that all interfaces share. It reads the kernel, and needs no daemon; if one
+answers, it shows whether its file is what is in force.
 
 An entry of the table is claimed once a source was given it, and owing while its bucket is not full:
 only owing entries are missed when they are evicted. Pressure counts the packets that found no entry
 but owing ones.`,
 		Example: "  weir status\n  weir status -o json | jq '.attachments[].policies[] | {name, counters}'",
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return e.inspect(func(d *loader.StateDir, all []loader.Attachment) error { return status(e, d, all) })
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			daemon := askDaemon(cmd.Context(), e)
+			return e.inspect(func(d *loader.StateDir, all []loader.Attachment) error { return status(e, d, all, daemon) })
 		},
 	}
 }
@@ -55,7 +57,8 @@ func (e *env) inspect(look func(d *loader.StateDir, all []loader.Attachment) err
 type statusView struct {
 	StateDir    string           `json:"state_dir"`
 	Attachments []attachmentView `json:"attachments"`
-	Table       *tableView       `json:"table"` // null if nothing is attached
+	Table       *tableView       `json:"table"`  // null if nothing is attached
+	Daemon      *daemonView      `json:"daemon"` // null if none answers
 }
 
 // tableView is how full the table of buckets is.
@@ -67,8 +70,8 @@ type tableView struct {
 	Pressure uint64 `json:"pressure"`
 }
 
-func status(e *env, d *loader.StateDir, all []loader.Attachment) error {
-	v := statusView{StateDir: e.stateDir, Attachments: []attachmentView{}}
+func status(e *env, d *loader.StateDir, all []loader.Attachment, daemon *daemonView) error {
+	v := statusView{StateDir: e.stateDir, Attachments: []attachmentView{}, Daemon: daemon}
 	for i := range all {
 		v.Attachments = append(v.Attachments, attachmentJSON(&all[i]))
 	}
@@ -82,12 +85,14 @@ func status(e *env, d *loader.StateDir, all []loader.Attachment) error {
 	return e.show(v, func(p *page) {
 		if len(all) == 0 {
 			writeNothing(p, e)
-			return
 		}
 		for i := range all {
 			writeAttachment(p, &all[i])
 		}
-		writeTable(p, v.Table)
+		if len(all) > 0 {
+			writeTable(p, v.Table)
+		}
+		writeDaemon(p, v.Daemon)
 	})
 }
 

@@ -95,7 +95,7 @@ func TestStatusFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"state_dir":"","attachments":[],"table":{"capacity":0,"claimed":0,"owing":0,"memory_bytes":0,"pressure":0}}`
+	want := `{"state_dir":"","attachments":[],"table":{"capacity":0,"claimed":0,"owing":0,"memory_bytes":0,"pressure":0},"daemon":null}`
 	if string(b) != want {
 		t.Errorf("got %s, want %s", b, want)
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"reflect"
+
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -33,6 +35,11 @@ type policyView struct {
 	OnPressure policy.Pressure                 `json:"on_pressure"`
 	IPv4Prefix uint8                           `json:"ipv4_prefix"`
 	IPv6Prefix uint8                           `json:"ipv6_prefix"`
+	OnFragment policy.Fragment                 `json:"on_fragment,omitempty"`
+	Action     policy.Action                   `json:"action,omitempty"`
+	NewSources *policy.NewSources              `json:"new_sources,omitempty"`
+	Replaces   []string                        `json:"replaces,omitempty"`
+	Match      *policy.Match                   `json:"match,omitempty"` // none: it matches everything
 	Counters   map[policy.Verdict]loader.Count `json:"counters,omitempty"`
 }
 
@@ -51,8 +58,13 @@ func attachmentJSON(a *loader.Attachment) attachmentView {
 }
 
 func policyJSON(p policy.Policy) policyView {
-	return policyView{
+	v := policyView{
 		Name: p.Name, Scope: p.Scope, Limit: p.Limit, Window: policy.FormatDuration(p.Window), Burst: p.Burst, Unit: p.Unit,
 		Mode: p.Mode, Priority: p.Priority, OnPressure: p.OnPressure, IPv4Prefix: p.IPv4Prefix, IPv6Prefix: p.IPv6Prefix,
+		OnFragment: p.OnFragment, Action: p.Action, NewSources: p.NewSources, Replaces: p.Replaces,
 	}
+	if !reflect.ValueOf(p.Match).IsZero() {
+		v.Match = &p.Match
+	}
+	return v
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -11,8 +13,8 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// The bounds of [Options], and defaults that take less than a minute. Rounds are few and long: the kernel takes some 30 ms to
-// begin and to end one, and a flood meets the caches as they are when nobody else uses them only after a while.
+// The bounds of [Options], and defaults that take some three minutes. Rounds are few and long: the kernel takes some 30 ms to
+// begin and to end a turn, and a flood meets the caches as they are when nobody else uses them only after a while.
 const (
 	MaxRounds      = 101
 	DefaultRounds  = 11
@@ -33,12 +35,48 @@ var ErrOptions = errors.New("option out of range")
 type Options struct {
 	Rounds  int // 1 to MaxRounds
 	Packets int // of each contender in each round: MinPackets to MaxPackets
-	// Compare is the path of the object to compare with, bpf/bench/lru.bpf.o. Empty: weir is measured alone.
+	// Only names the sections to measure, see [Sections]. Empty: all.
+	Only []string
+	// Compare is the path of the object to compare with, bpf/bench/lru.bpf.o. Empty: that contender is left out.
 	Compare string
-	// Parallel measures one source on two CPUs at once as well.
-	Parallel bool
 	// Progress is called after each round with what is being measured. It may be nil.
 	Progress func(what string, round, rounds int)
+}
+
+// section is a part of the run that can be asked for by itself.
+type section struct {
+	name    string
+	measure func(*runner, context.Context) error
+}
+
+func sections() []section {
+	return []section{
+		{sectionRun, (*runner).runPrograms},
+		{sectionPolicies, (*runner).runPolicies},
+		{sectionLive, (*runner).runLive},
+		{sectionCPUs, (*runner).runCPUs},
+		{sectionLookup, (*runner).runLookups},
+		{sectionVerifier, (*runner).runVerifier},
+	}
+}
+
+// The sections' names.
+const (
+	sectionRun      = "run"      // a program on one packet in memory
+	sectionPolicies = "policies" // the same under several policies
+	sectionLive     = "live"     // frames through a veth pair, and other limiters
+	sectionCPUs     = "cpus"     // one source on two CPUs
+	sectionLookup   = "lookup"   // prefixes and bans
+	sectionVerifier = "verifier" // what the verifier says of the program
+)
+
+// Sections are the names that [Options.Only] may have, in the order of the run.
+func Sections() []string {
+	var names []string
+	for _, s := range sections() {
+		names = append(names, s.name)
+	}
+	return names
 }
 
 func (o *Options) validate() error {
@@ -48,21 +86,26 @@ func (o *Options) validate() error {
 	if o.Packets < MinPackets || o.Packets > MaxPackets {
 		return fmt.Errorf("%w: %d packets, want %d to %d", ErrOptions, o.Packets, MinPackets, MaxPackets)
 	}
+	for _, name := range o.Only {
+		if !slices.Contains(Sections(), name) {
+			return fmt.Errorf("%w: no section %q, want some of %s", ErrOptions, name, strings.Join(Sections(), ", "))
+		}
+	}
 	return nil
 }
 
-// Run measures everything. It needs root, or CAP_BPF and CAP_NET_ADMIN; it attaches and pins nothing. It fails with
-// [ErrVerdict] if a program did not do what its row says.
+// Run measures everything. It needs root, or CAP_BPF and CAP_NET_ADMIN and for the live frames CAP_SYS_ADMIN; it touches no
+// interface but those of network namespaces that it makes itself, and pins nothing. What a contender did otherwise than its
+// row says is void in the report: see [Report.Void].
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	r := &runner{Options: o, many: manySources, entries: tableEntries}
-	var err error
-	if o.Compare != "" {
-		if r.comparison, err = openComparison(o.Compare); err != nil {
-			return nil, err
-		}
+	r := &runner{
+		Options: o, many: manySources, entries: tableEntries, setEntries: firewallEntries, live: tight(),
+	}
+	if err := r.open(); err != nil {
+		return nil, err
 	}
 	return r.run(ctx)
 }
@@ -70,40 +113,42 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 // runner is one run.
 type runner struct {
 	Options
-	many       uint64 // sources of the middle row
-	entries    int    // of the tables
+	many       uint64 // sources where there are many
+	entries    int    // of weir's table, and of the LRU hash
+	setEntries int    // of the firewall's tables
 	comparison *ebpf.CollectionSpec
-	memory     *Memory
+	live       policy.Policy // for live frames
+	report     *Report
 }
 
-func (r *runner) run(ctx context.Context) (*Report, error) {
-	one, err := lastCPUs(1)
-	if err != nil {
+func (r *runner) open() (err error) {
+	if r.Compare != "" {
+		r.comparison, err = openComparison(r.Compare)
+	}
+	return err
+}
+
+func (r *runner) run(ctx context.Context) (_ *Report, err error) {
+	r.report = &Report{Rounds: r.Rounds, Packets: r.Packets, Rows: []Row{}, Comparisons: []Comparison{}}
+	if r.report.Machine, err = r.describe(); err != nil {
 		return nil, err
 	}
-	report := &Report{Rounds: r.Rounds, Packets: r.Packets}
-	if report.Machine, err = r.describe(); err != nil {
-		return nil, err
+	if r.comparison == nil {
+		r.leaveOut(nameLRU, "no object to compare with was given (bpf/bench/lru.bpf.o of weir's source)")
 	}
-	for _, s := range scenarios(r.many, r.entries) {
-		row, err := r.row(ctx, &s, one)
-		if err != nil {
+	for _, s := range sections() {
+		if len(r.Only) > 0 && !slices.Contains(r.Only, s.name) {
+			continue
+		}
+		if err := s.measure(r, ctx); err != nil {
 			return nil, err
 		}
-		report.Rows = append(report.Rows, *row)
 	}
-	if report.Policies, err = r.policies(ctx, one); err != nil {
-		return nil, err
-	}
-	if r.Parallel {
-		report.Parallel, err = r.parallel(ctx)
-	}
-	report.Memory = r.memory
-	return report, err
+	return r.report, nil
 }
 
 func (r *runner) describe() (_ Machine, err error) {
-	w, err := newWeir(generous(1), bucket.SetWays)
+	w, err := newWeir(nil, bucket.SetWays)
 	if err != nil {
 		return Machine{}, err
 	}
@@ -111,92 +156,10 @@ func (r *runner) describe() (_ Machine, err error) {
 	return describeMachine(w.program())
 }
 
-// row measures all contenders on one kind of traffic.
-func (r *runner) row(ctx context.Context, s *scenario, cpus []int) (_ *Row, err error) {
-	var lanes []*lane
-	defer func() { err = errors.Join(err, closeAll(lanes)) }()
-	if lanes, err = r.lanes(s); err != nil {
-		return nil, fmt.Errorf("%s: %w", s, err)
+// leaveOut says once what is not measured, and why.
+func (r *runner) leaveOut(what, why string) {
+	l := LeftOut{what, why}
+	if !slices.Contains(r.report.LeftOut, l) {
+		r.report.LeftOut = append(r.report.LeftOut, l)
 	}
-	measured, err := r.measure(ctx, s, lanes, cpus)
-	if err != nil {
-		return nil, err
-	}
-	row := &Row{Sources: s.sources, Verdict: s.verdict, Bare: measured[0].Summary, Weir: measured[1]}
-	if len(measured) > 2 {
-		row.compare(measured[2], s.target)
-	}
-	return row, nil
-}
-
-// lanes are the bare drop, weir, and the conventional bucket if there is one. What it returns is to be closed even on an error.
-func (r *runner) lanes(s *scenario) (lanes []*lane, err error) {
-	add := func(c contender, expect policy.Verdict) error {
-		l, err := newLane(c, s.sources, expect)
-		if err == nil {
-			lanes = append(lanes, l)
-		}
-		return err
-	}
-	if err := add(bare{}, policy.VerdictDrop); err != nil {
-		return lanes, err
-	}
-	w, err := newWeir(s.policies, s.entries)
-	if err != nil {
-		return lanes, err
-	}
-	if err := add(w, s.verdict); err != nil || r.comparison == nil {
-		return lanes, err
-	}
-	l, err := newLRU(r.comparison, s.policies[0], s.entries)
-	if err != nil {
-		return lanes, err
-	}
-	r.memory = &Memory{Sources: s.entries, Weir: uint64(w.Table().Sets() * bucket.SetSize), LRU: l.memory()}
-	return lanes, add(l, s.lru)
-}
-
-// measure warms the lanes up, lets them take turns, and verifies what they did.
-func (r *runner) measure(ctx context.Context, s *scenario, lanes []*lane, cpus []int) ([]Measured, error) {
-	what := s.String()
-	r.progress(what, 0)
-	for _, l := range lanes {
-		if err := l.warm(ctx, cpus, s.warmUp); err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	for round := range r.Rounds {
-		for _, l := range lanes {
-			if err := context.Cause(ctx); err != nil {
-				return nil, err
-			}
-			if err := l.turn(cpus, s.leadIn, r.Packets); err != nil {
-				return nil, fmt.Errorf("%s: %w", what, err)
-			}
-		}
-		r.progress(what, round+1)
-	}
-	measured := make([]Measured, len(lanes))
-	for i, l := range lanes {
-		share, err := l.verify(r.Rounds * r.Packets * len(cpus))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		measured[i] = Measured{Summary: Summarise(l.samples), Verdict: l.expect, Share: share}
-	}
-	return measured, nil
-}
-
-func (r *runner) progress(what string, round int) {
-	if r.Progress != nil {
-		r.Progress(what, round, r.Rounds)
-	}
-}
-
-func closeAll(lanes []*lane) error {
-	var errs []error
-	for _, l := range lanes {
-		errs = append(errs, l.Close())
-	}
-	return errors.Join(errs...)
 }

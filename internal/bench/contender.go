@@ -12,7 +12,6 @@ type tally map[policy.Verdict]uint64
 
 // contender is a loaded program to measure.
 type contender interface {
-	name() string
 	program() *ebpf.Program // nil: the driver's own that only drops
 	tally() (tally, error)  // nil: the program counts nothing
 	Close() error
@@ -27,7 +26,6 @@ var (
 // bare is the floor: a packet that is dropped unseen.
 type bare struct{}
 
-func (bare) name() string           { return "bare" }
 func (bare) program() *ebpf.Program { return nil }
 func (bare) tally() (tally, error)  { return nil, nil }
 func (bare) Close() error           { return nil }
@@ -43,10 +41,10 @@ func newWeir(policies []policy.Policy, entries int) (*weir, error) {
 	return &weir{s}, nil
 }
 
-func (*weir) name() string             { return "weir" }
 func (w *weir) program() *ebpf.Program { return w.Program() }
 
-// tally takes a pass from one policy, since all of them count it, and a drop from that which dropped.
+// tally takes the passes from the policy that counted most, since all that a packet is within count it, and a drop from
+// that which dropped.
 func (w *weir) tally() (tally, error) {
 	c, err := w.Counters()
 	if err != nil {
@@ -54,8 +52,20 @@ func (w *weir) tally() (tally, error) {
 	}
 	t := tally{}
 	for _, n := range c.Policies {
-		t[policy.VerdictPass] = n[policy.VerdictPass].Packets
+		t[policy.VerdictPass] = max(t[policy.VerdictPass], n[policy.VerdictPass].Packets)
 		t[policy.VerdictDrop] += n[policy.VerdictDrop].Packets
 	}
 	return t, nil
+}
+
+// matching is how many policies counted anything at all.
+func (w *weir) matching() (int, error) {
+	c, err := w.Counters()
+	n := 0
+	for _, count := range c.Policies {
+		if count[policy.VerdictPass].Packets+count[policy.VerdictDrop].Packets > 0 {
+			n++
+		}
+	}
+	return n, err
 }

@@ -1,10 +1,8 @@
 package bench
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -35,8 +33,7 @@ func newDriver(sources uint64, program *ebpf.Program) (_ *driver, err error) {
 	if _, err := adaptToKernel(spec); err != nil {
 		return nil, err
 	}
-	mask := uint32(1<<(bits.Len64(sources)-1) - 1)
-	if err := spec.Variables[driverVarSourceMask].Set(mask); err != nil {
+	if err := spec.Variables[driverVarSourceMask].Set(sourceMask(sources)); err != nil {
 		return nil, fmt.Errorf("set the driver's mask: %w", err)
 	}
 	d := &driver{frame: newFrame()}
@@ -93,18 +90,6 @@ func (d *driver) run(packets int) (perPacket time.Duration, action uint32, err e
 
 // Close unloads the driver.
 func (d *driver) Close() error { return d.objects.Close() }
-
-// newFrame is the smallest frame that Ethernet carries, less its checksum: UDP over IPv4 from 10.0.0.1.
-func newFrame() []byte {
-	const size, ip = 60, 14
-	f := make([]byte, size)
-	binary.BigEndian.PutUint16(f[12:], unix.ETH_P_IP)
-	f[ip] = 0x45
-	binary.BigEndian.PutUint16(f[ip+2:], size-ip)
-	f[ip+8], f[ip+9] = 64, unix.IPPROTO_UDP
-	copy(f[ip+12:], []byte{10, 0, 0, 1, 10, 255, 255, 254})
-	return f
-}
 
 // adaptToKernel does what the loader does with weir's own program: before Linux 5.18 no packet has several buffers, and no
 // program may say that it can take one. It returns the value of the constant multi_buffer.

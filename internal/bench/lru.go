@@ -76,7 +76,6 @@ func newLRU(spec *ebpf.CollectionSpec, p policy.Policy, entries int) (*lru, erro
 	return &lru{collection}, nil
 }
 
-func (*lru) name() string             { return "lru" }
 func (l *lru) program() *ebpf.Program { return l.collection.Programs[lruProgram] }
 
 func (l *lru) tally() (tally, error) {

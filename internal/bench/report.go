@@ -1,20 +1,33 @@
 package bench
 
-import "github.com/weir-limiter/weir/pkg/policy"
-
 // Report is what was measured. Scripts read its JSON: add fields, rename none.
 type Report struct {
 	Machine Machine `json:"machine"`
 	Rounds  int     `json:"rounds"`
-	Packets int     `json:"packets_per_round"`
-	// Rows is the main table: one CPU, one policy.
+	Packets int     `json:"packets_per_turn"`
+	// Rows are the figures of each contender, in the order in which they were measured.
 	Rows []Row `json:"rows"`
-	// Policies is what a packet costs under several policies: one source, within all of them.
-	Policies []PolicyRow `json:"policies"`
-	// Parallel has one source's packets on two CPUs at the same time. Nil if it was not asked for.
-	Parallel []Row `json:"parallel,omitempty"`
+	// Comparisons are what the rows are for: figures of two contenders or more, taken within a round.
+	Comparisons []Comparison `json:"comparisons"`
 	// Memory is nil without an object to compare with.
 	Memory *Memory `json:"memory,omitempty"`
+	// Programs is what the verifier said of the program, with more and more policies.
+	Programs []ProgramCost `json:"programs,omitempty"`
+	// LeftOut is what could not be measured here, and why.
+	LeftOut []LeftOut `json:"left_out,omitempty"`
+}
+
+// Void counts the figures that are void: those of contenders that did something else than their row says.
+func (r *Report) Void() int {
+	n := 0
+	for _, row := range r.Rows {
+		for _, m := range row.Contenders {
+			if m.Void != "" {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Machine is where the figures come from.
@@ -26,32 +39,58 @@ type Machine struct {
 	JIT bool `json:"jit"`
 }
 
-// Row compares the contenders on one kind of traffic.
+// Row is one kind of traffic, and what it cost each contender.
 type Row struct {
-	Sources uint64         `json:"sources"`
-	Verdict policy.Verdict `json:"verdict"` // of weir
-	Bare    Summary        `json:"bare"`
-	Weir    Measured       `json:"weir"`
-	// LRU and what follows from it is nil without an object to compare with.
-	LRU    *Measured `json:"lru,omitempty"`
-	Ratio  *float64  `json:"ratio,omitempty"`  // of the medians, weir / LRU
-	Target *float64  `json:"target,omitempty"` // what Ratio may be at most; nil: no target
-	Met    *bool     `json:"met,omitempty"`
+	Section    string     `json:"section"`
+	Traffic    string     `json:"traffic"`
+	Contenders []Measured `json:"contenders"`
 }
 
-// Measured is a distribution with what the program did meanwhile.
+// Measured is one contender on one kind of traffic.
 type Measured struct {
-	Summary
-	Verdict policy.Verdict `json:"verdict"`
-	Share   float64        `json:"verdict_share"` // of the packets that had this verdict: 0.99 or more
+	Contender string  `json:"contender"`
+	NS        Summary `json:"ns_per_packet"`
+	// Packets is how many it processed, by its own count or the receiving interface's.
+	Packets uint64 `json:"packets"`
+	// Lost is how many frames were sent that it never got.
+	Lost uint64 `json:"lost"`
+	// Dropped is the share of Packets that it dropped.
+	Dropped float64 `json:"dropped_share"`
+	// Void tells why the figure does not count; empty: it does.
+	Void string `json:"void,omitempty"`
 }
 
-// PolicyRow is the cost under so many policies.
-type PolicyRow struct {
-	Policies int      `json:"policies"`
-	Weir     Measured `json:"weir"`
-	// Further is what each policy beyond the first adds, in ns; 0 for the first.
-	Further float64 `json:"further_policy_ns"`
+// Unit is what a comparison's figure is measured in.
+type Unit string
+
+// A difference is in ns per packet, a quotient has no unit.
+const (
+	UnitNS    Unit = "ns"
+	UnitRatio Unit = "ratio"
+)
+
+// Comparison is a figure that was computed from the contenders of a row, round by round.
+type Comparison struct {
+	Section string `json:"section"`
+	Traffic string `json:"traffic"`
+	What    string `json:"what"`
+	Unit    Unit   `json:"unit"`
+	Summary
+	// AtMost and AtLeast is the target for the median; both nil: there is none.
+	AtMost  *float64 `json:"at_most,omitempty"`
+	AtLeast *float64 `json:"at_least,omitempty"`
+	Met     *bool    `json:"met,omitempty"` // nil without a target, and if void
+	// Void tells that a contender's figure does not count, and so not this one; the rest is then zero.
+	Void bool `json:"void,omitempty"`
+}
+
+// judge holds the median against the target.
+func (c *Comparison) judge() {
+	if c.Void || c.AtMost == nil && c.AtLeast == nil {
+		return
+	}
+	met := (c.AtMost == nil || c.Median <= *c.AtMost) && (c.AtLeast == nil || c.Median >= *c.AtLeast)
+	c.Met = &met
 }
 
 // Memory is what the buckets of so many sources take, in bytes.
@@ -61,12 +100,8 @@ type Memory struct {
 	LRU     uint64 `json:"lru_bytes"` // as the kernel accounts for it, all CPUs; 0: it does not say
 }
 
-// compare fills what follows from the LRU's figures.
-func (r *Row) compare(l Measured, target float64) {
-	ratio := r.Weir.Median / l.Median
-	r.LRU, r.Ratio = &l, &ratio
-	if target > 0 {
-		met := ratio <= target
-		r.Target, r.Met = &target, &met
-	}
+// LeftOut is something that was not measured.
+type LeftOut struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
 }

@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"time"
 
+	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -13,89 +15,114 @@ const warmUpOne = 10_000
 // flood is so many sources that hardly a packet finds its own bucket again.
 const flood = 1 << 32
 
-// What weir's cost may be at most, as a part of the conventional bucket's.
+// What weir may cost at most: one source's packet beyond a bare drop, in ns, and as a part of the conventional bucket.
 const (
-	targetOneSource = 0.75
-	targetFlood     = 0.45
+	targetAdmitted = 30
+	targetDenied   = 35
+	targetMany     = 0.55
+	targetFlood    = 0.40
 )
 
-// scenario is one row: a number of sources, and what becomes of their packets.
+// scenario is one row of the first table: a number of sources, and what becomes of their packets.
 type scenario struct {
-	label    string         // empty: sources and verdict say enough
 	sources  uint64         // a power of two
 	verdict  policy.Verdict // of weir, on practically every packet
 	lru      policy.Verdict // of the conventional bucket
 	policies []policy.Policy
-	entries  int     // room for so many sources
-	warmUp   int     // packets until the state is what the row is about
-	leadIn   int     // packets before each turn, until the caches are warm again; 0: a turn's first few do it
-	target   float64 // 0: none
+	entries  int // room for so many sources
+	warmUp   int // see programLane
+	leadIn   int
+	targets  []comparison
 }
 
 func (s *scenario) String() string {
-	if s.label != "" {
-		return s.label
+	verdict := "admitted"
+	if s.verdict == policy.VerdictDrop {
+		verdict = "denied"
 	}
-	return fmt.Sprintf("sources %s, verdict %s", Sources(s.sources), s.verdict)
+	return Sources(s.sources) + ", " + verdict
 }
 
 // Sources writes a number of sources: a power of two as one, from the million on.
 func Sources(n uint64) string {
+	if n == 1 {
+		return "1 source"
+	}
 	if n >= 1<<20 && n&(n-1) == 0 {
 		exponent := 0
 		for ; n > 1; n >>= 1 {
 			exponent++
 		}
-		return fmt.Sprintf("2^%d", exponent)
+		return fmt.Sprintf("2^%d sources", exponent)
 	}
-	return fmt.Sprint(n)
+	return fmt.Sprintf("%d sources", n)
 }
 
-// scenarios are the rows of the table: one source, many, and a spoofed flood, within their limits and beyond them.
+// scenarios are one source, many, and a spoofed flood, within their limits and beyond them.
 func scenarios(many uint64, entries int) []scenario {
 	var all []scenario
 	for _, verdict := range []policy.Verdict{policy.VerdictPass, policy.VerdictDrop} {
-		limits := generous(1)
+		limits, over := generous(1), costOver(targetAdmitted)
 		if verdict == policy.VerdictDrop {
-			limits = []policy.Policy{miserly()}
+			limits, over = []policy.Policy{miserly()}, costOver(targetDenied)
 		}
 		all = append(all,
 			scenario{
-				sources: 1, verdict: verdict, lru: verdict, policies: limits, entries: entries,
-				warmUp: warmUpOne, target: targetOneSource,
+				sources: 1, verdict: verdict, lru: verdict, policies: limits, entries: entries, warmUp: warmUpOne,
+				targets: []comparison{over, costRatio(nameWeir, nameLRU, 0)},
 			},
 			scenario{
 				sources: many, verdict: verdict, lru: verdict, policies: limits, entries: entries,
 				// A source has not come up by then with a probability of e^-32.
 				warmUp: 32 * int(many), leadIn: 2 * int(many),
+				targets: []comparison{costRatio(nameWeir, nameLRU, targetMany)},
 			},
 			scenario{
 				sources: flood, verdict: verdict, policies: limits, entries: entries,
 				// Whoever is new has a full bucket, and whom the LRU forgot is new.
 				lru: policy.VerdictPass,
 				// With 16 newcomers to a set of four ways, one set in 10,000 has a way left.
-				warmUp: 4 * entries, target: targetFlood,
+				warmUp:  4 * entries,
+				targets: []comparison{costRatio(nameWeir, nameLRU, targetFlood)},
 			})
 	}
 	return all
 }
 
-// generous are n policies within which every packet is: a source sends 10 ns apart at most.
-func generous(n int) []policy.Policy {
-	policies := make([]policy.Policy, n)
-	for i := range policies {
-		policies[i] = policy.Policy{
-			Name: fmt.Sprintf("generous-%d", i), Scope: policy.ScopePerIP,
-			Limit: policy.MaxRequestRate, Window: time.Second,
-		}.WithDefaults()
+// runPrograms measures one policy beside a bare drop and the conventional bucket.
+func (r *runner) runPrograms(ctx context.Context) error {
+	one, err := lastCPUs(1)
+	if err != nil {
+		return err
 	}
-	return policies
+	for _, s := range scenarios(r.many, r.entries) {
+		c, err := r.scenarioContest(&s, one)
+		if err != nil {
+			return errors.Join(err, c.Close())
+		}
+		if err := r.hold(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// miserly is a policy that a source's second packet exceeds, and a newcomer's first when no entry is free.
-func miserly() policy.Policy {
-	return policy.Policy{
-		Name: "miserly", Scope: policy.ScopePerIP, Limit: 1, Window: policy.SlowestToken,
-		OnPressure: policy.PressureDrop,
-	}.WithDefaults()
+// scenarioContest is to be closed even on an error.
+func (r *runner) scenarioContest(s *scenario, cpus []int) (*contest, error) {
+	c := &contest{section: sectionRun, traffic: s.String(), comparisons: s.targets}
+	floor := programLane{title: nameBare, cpus: cpus, warmUp: warmUpOne, claim: all(policy.VerdictDrop)}
+	if err := c.add(r.programLane(floor, s.sources, bare{}, nil)); err != nil {
+		return c, err
+	}
+	usual := programLane{title: nameWeir, cpus: cpus, warmUp: s.warmUp, leadIn: s.leadIn, claim: all(s.verdict)}
+	w, err := newWeir(s.policies, s.entries)
+	if err := c.add(r.programLane(usual, s.sources, w, err)); err != nil || r.comparison == nil {
+		return c, err
+	}
+	l, err := newLRU(r.comparison, s.policies[0], s.entries)
+	if err == nil {
+		r.report.Memory = &Memory{Sources: s.entries, Weir: uint64(w.Table().Sets() * bucket.SetSize), LRU: l.memory()}
+	}
+	usual.title, usual.claim = nameLRU, all(s.lru)
+	return c, c.add(r.programLane(usual, s.sources, l, err))
 }

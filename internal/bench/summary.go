@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// Summary is the distribution of a measurement over the rounds, in ns per packet.
+// Summary is the distribution of a figure over the rounds.
 type Summary struct {
-	Median        float64 `json:"median_ns"`
-	LowerQuartile float64 `json:"lower_quartile_ns"`
-	UpperQuartile float64 `json:"upper_quartile_ns"`
-	Min           float64 `json:"min_ns"`
-	Max           float64 `json:"max_ns"`
+	Median        float64 `json:"median"`
+	LowerQuartile float64 `json:"lower_quartile"`
+	UpperQuartile float64 `json:"upper_quartile"`
+	Min           float64 `json:"min"`
+	Max           float64 `json:"max"`
 }
 
 // Summarise reduces one sample or more. It leaves samples as they are.

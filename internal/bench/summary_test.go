@@ -30,40 +30,11 @@ func TestSummarise(t *testing.T) {
 }
 
 func TestSources(t *testing.T) {
-	for n, want := range map[uint64]string{1: "1", 1 << 16: "65536", 1 << 20: "2^20", flood: "2^32", 1<<20 + 1: "1048577"} {
+	for n, want := range map[uint64]string{
+		1: "1 source", 1 << 16: "65536 sources", 1 << 20: "2^20 sources", flood: "2^32 sources", 1<<20 + 1: "1048577 sources",
+	} {
 		if got := Sources(n); got != want {
 			t.Errorf("Sources(%d) = %q, want %q", n, got, want)
 		}
-	}
-}
-
-func TestCompare(t *testing.T) {
-	for _, c := range []struct {
-		name      string
-		weir, lru float64
-		target    float64
-		met       bool
-	}{
-		{"below", 74, 100, 0.75, true},
-		{"at it", 75, 100, 0.75, true},
-		{"above", 76, 100, 0.75, false},
-		{"none", 76, 100, 0, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			row := Row{Weir: Measured{Summary: Summary{Median: c.weir}}}
-			row.compare(Measured{Summary: Summary{Median: c.lru}}, c.target)
-			if *row.Ratio != c.weir/c.lru {
-				t.Errorf("ratio %v, want %v", *row.Ratio, c.weir/c.lru)
-			}
-			if c.target == 0 {
-				if row.Target != nil || row.Met != nil {
-					t.Errorf("target %v, met %v: want neither", row.Target, row.Met)
-				}
-				return
-			}
-			if *row.Met != c.met {
-				t.Errorf("met: %v, want %v", *row.Met, c.met)
-			}
-		})
 	}
 }

@@ -31,7 +31,7 @@ func (s *Server) into() into {
 			field{name: "upstream", to: text(&s.Proxy.Upstream)},
 		))},
 		field{name: "trusted_proxies", to: unlessBlank(list(&s.TrustedProxies, prefix))},
-		field{name: "admin_token_file", to: unlessBlank(text(&s.AdminTokenFile))},
+		field{name: "admin_token_file", to: text(&s.AdminTokenFile)},
 		field{name: "rls_config", to: unlessBlank(list(&s.RLSConfig, text))},
 	)
 }

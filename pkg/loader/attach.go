@@ -65,14 +65,17 @@ func (d *StateDir) AttachAll(all []AttachOptions) ([]*Attachment, error) {
 	})
 }
 
-// Apply gives everything that is attached, in whichever network namespace, a new set of policies in one
-// transaction, as AttachAll does. What has vanished keeps its old one: it is attached anew when it returns.
+// Apply gives everything that is attached, in whichever network namespace, new policies and lists in one
+// transaction, as AttachAll does: each place what concerns it. What has vanished keeps its old one: it is attached anew when it returns.
 // It fails with [ErrNothingAttached] if there is nothing to change.
-func (d *StateDir) Apply(policies []policy.Policy) ([]*Attachment, error) {
+func (d *StateDir) Apply(document policy.Document) ([]*Attachment, error) {
 	return d.change(func(t *transaction) error {
 		all, err := d.Attachments()
 		if err != nil {
 			return err
+		}
+		if len(all) == 0 {
+			return fmt.Errorf("%s: %w", d.name, ErrNothingAttached)
 		}
 		entries, err := d.tableEntries()
 		if err != nil {
@@ -83,7 +86,9 @@ func (d *StateDir) Apply(policies []policy.Policy) ([]*Attachment, error) {
 				continue
 			}
 			o := AttachOptions{
-				Interface: all[i].Interface, Hook: all[i].Hook, Mode: ModeAuto, Policies: policies, TableEntries: entries,
+				Interface: all[i].Interface, Hook: all[i].Hook, Mode: ModeAuto, TableEntries: entries,
+				Policies: policy.KernelPoliciesAt(document.Policies, all[i].Hook.at(all[i].Interface)),
+				Allow:    document.Allow, Deny: document.Deny,
 			}
 			if err := t.addCurrent(o, all[i].id); err != nil {
 				return &AttachError{Interface: o.Interface, Hook: o.Hook, Err: err}
@@ -135,6 +140,7 @@ type change struct {
 	iface   netlink.Link // nil: wherever it is attached
 	current *current
 	built   *built
+	placed  hold  // that the change made, if it did
 	refused error // why the mode is not the best one
 }
 
@@ -143,6 +149,9 @@ func (t *transaction) close() {
 		c.current.close()
 		if c.built != nil {
 			c.built.close()
+		}
+		if c.placed != nil {
+			c.placed.close() // the pin holds it
 		}
 	}
 }

@@ -3,16 +3,22 @@
 // All of it is pinned below one state directory in a bpf file system:
 //
 //	/sys/fs/bpf/weir/
-//	    table                  every bucket, shared by all interfaces
+//	    table                  every bucket, shared by all interfaces and hooks
 //	    identity               the secret of the hash, and the layout's version
 //	    xdp:eth0@4026531840/   an attachment: hook, interface, network namespace; "%2e" stands for a dot
-//	        link               what holds the program on the interface
-//	        program
-//	        constants          the policies, as the program has them (.rodata)
-//	        policy_stats       counters, kept when the policies change
-//	        interface_stats
+//	        link-native        what holds the program on the hook, named by the mode: a link, or for
+//	                           clsact a symbolic link whose target is a note of what was made
+//	        set-1234/          a program, by its id, with the maps that are its own
+//	            program
+//	            constants      the policies, as the program has them (.rodata)
+//	            policy_stats   counters, kept when the policies change
+//	            interface_stats
 //
-// [StateDir.Attach] is a transaction. Policies are constants of a program, so a change loads a new
-// program beside the running one; the swap of the link is the one step that counts, and it is atomic
+// [StateDir.AttachAll] is a transaction. Policies are constants of a program, so a change loads a new
+// program beside the running one; the swap on the hook is the one step that counts, and it is atomic
 // for packets. Whatever fails before or after it is undone.
+//
+// Of an attachment's sets, the one in force is that of the program which the hold has on the hook.
+// Readers ask the kernel for it and need no lock; a set that is not in force is what a change is about
+// to make true, has just replaced, or left when it was killed. An attachment begins with its hold.
 package loader

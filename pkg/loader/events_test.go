@@ -20,15 +20,15 @@ import (
 // eventsTestLimit bounds whatever a test waits for, far above what it takes.
 const eventsTestLimit = 10 * time.Second
 
-// stage is a state directory in which programs emit events, and nothing else is.
-type stage struct {
+// emitter is a state directory in which programs emit events, and nothing else is.
+type emitter struct {
 	*eventtest.Emitter
 	t      *testing.T
 	dir    *StateDir
 	runDir string
 }
 
-func newStage(t *testing.T) *stage {
+func newEmitter(t *testing.T) *emitter {
 	t.Helper()
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
@@ -41,11 +41,11 @@ func newStage(t *testing.T) *stage {
 			t.Error(err)
 		}
 	})
-	return &stage{eventtest.New(t, d.pin()), t, d, filepath.Join(t.TempDir(), "run")}
+	return &emitter{eventtest.New(t, d.pin()), t, d, filepath.Join(t.TempDir(), "run")}
 }
 
 // listen runs the listener until the test has what it wants.
-func (e *stage) listen(events *Events) (got <-chan Event, stop func()) {
+func (e *emitter) listen(events *Events) (got <-chan Event, stop func()) {
 	e.t.Helper()
 	ctx, cancel := context.WithCancel(e.t.Context())
 	all, done := make(chan Event, 1000), make(chan error, 1)
@@ -65,7 +65,7 @@ func (e *stage) listen(events *Events) (got <-chan Event, stop func()) {
 	}
 }
 
-func (e *stage) next(got <-chan Event) Event {
+func (e *emitter) next(got <-chan Event) Event {
 	e.t.Helper()
 	select {
 	case event := <-got:
@@ -79,7 +79,7 @@ func (e *stage) next(got <-chan Event) Event {
 // What a program in the kernel wrote arrives, through many turns of the ring, and nothing else does: not
 // what was there before, and not what is no event.
 func TestEvents(t *testing.T) {
-	e := newStage(t)
+	e := newEmitter(t)
 	now := func(packets uint64) []byte {
 		r := aDrop()
 		r.Time, r.Packets = uint64(Monotonic()), packets
@@ -122,7 +122,7 @@ func TestEvents(t *testing.T) {
 
 // The programs are told to emit while somebody listens, and the other fields of the page are not touched.
 func TestEventsControl(t *testing.T) {
-	e := newStage(t)
+	e := newEmitter(t)
 	quiet := [2]uint64{0, 0x0000000700000005}
 	e.SetControl(quiet)
 	events, err := e.dir.OpenEvents(e.runDir)
@@ -149,7 +149,7 @@ func TestEventsControl(t *testing.T) {
 
 // The listener finds what a program wrote without waking anybody, and makes room in a ring that is full.
 func TestEventsFullRing(t *testing.T) {
-	e := newStage(t)
+	e := newEmitter(t)
 	e.NoWakeup = true
 	events, err := e.dir.OpenEvents(e.runDir)
 	if err != nil {
@@ -179,7 +179,7 @@ func TestEventsFullRing(t *testing.T) {
 }
 
 func TestEventsLock(t *testing.T) {
-	e := newStage(t)
+	e := newEmitter(t)
 	first, err := e.dir.OpenEvents(e.runDir)
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func TestEventsMissing(t *testing.T) {
 		{"another version", []string{"control"}, ErrNoEvents},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e := newStage(t)
+			e := newEmitter(t)
 			for _, pin := range c.pins {
 				if err := os.Remove(e.dir.pin(pin)); err != nil {
 					t.Fatal(err)

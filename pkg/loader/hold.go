@@ -89,9 +89,17 @@ func linkIsOn(id link.ID, hook Hook, index int) (bool, error) {
 }
 
 func (h *linkHold) update(p *ebpf.Program) error { return h.Update(p) }
-func (h *linkHold) release() error               { return h.Unpin() } // nobody else holds it
 func (h *linkHold) repin() error                 { return h.Pin(h.path) }
 func (h *linkHold) close()                       { h.Link.Close() }
+
+// release detaches before it unpins: the kernel would detach a link that nobody holds, but some time
+// later.
+func (h *linkHold) release() error {
+	if err := h.Detach(); err != nil {
+		return err
+	}
+	return h.Unpin()
+}
 
 // linkIndex is the index of the interface that a link is on; 0 once it has vanished.
 func linkIndex(info *link.Info) (int, error) {

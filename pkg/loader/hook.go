@@ -8,6 +8,9 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // Hook says where in a packet's way a program runs.
@@ -46,6 +49,15 @@ var hookTable = map[Hook]hookTraits{
 
 // number is the hook's value in enum hook of types.h.
 func (h Hook) number() uint32 { return uint32(slices.Index(Hooks(), h.orXDP())) }
+
+// at is the place that the hook of an interface is to a policy.
+func (h Hook) at(iface string) policy.Place {
+	p := policy.Place{Interface: iface, Direction: policy.DirectionIngress}
+	if h == HookTCEgress {
+		p.Direction = policy.DirectionEgress
+	}
+	return p
+}
 
 // traits looks the hook up; "" is XDP.
 func (h Hook) traits() (hookTraits, error) {
@@ -97,7 +109,13 @@ func ObjectsOf(h Hook) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.object()
+	spec, err := t.object()
+	if err != nil {
+		return nil, err
+	}
+	// The listener maps it; the library would add the flag by itself, but only later.
+	spec.Maps[controlSection].Flags |= unix.BPF_F_MMAPABLE
+	return spec, nil
 }
 
 // entryPoint names the program of an object that packets enter by.

@@ -67,17 +67,18 @@ func (d *StateDir) placeLink(c *change, mode Mode, undo *undoStack) error {
 	if err != nil {
 		return explainAttach(err, c.iface, mode)
 	}
-	defer l.Close() // the pin holds it; without one, closing detaches
+	h := &linkHold{Link: l, path: d.pin(c.id.String(), linkPins[mode]), hook: c.id.hook}
+	c.placed = h
+	undo.push(h.release)
 	if err := d.reach("attached"); err != nil {
 		return err
 	}
 	if err := d.dropDead(c, undo); err != nil {
 		return err
 	}
-	if err := d.pinAt(l, d.pin(c.id.String(), linkPins[mode])); err != nil {
+	if err := d.pinAt(l, h.path); err != nil {
 		return fmt.Errorf("pin the link: %w", err)
 	}
-	undo.push(l.Unpin)
 	return nil
 }
 

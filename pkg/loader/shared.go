@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 )
@@ -117,7 +116,7 @@ func (d *StateDir) makeShared(spec *ebpf.CollectionSpec, entries int) (_ *shared
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("clear away %s: %w", path, err)
 		}
-		if err := s.maps[m.object].Pin(path); err != nil {
+		if err := d.pinAt(s.maps[m.object], path); err != nil {
 			return nil, fmt.Errorf("pin %s: %w", m.pin, err)
 		}
 		undo.push(func() error { return os.Remove(path) })
@@ -134,13 +133,17 @@ func newShared(spec *ebpf.CollectionSpec, entries int, secret bucket.Secret) (_ 
 			s.close()
 		}
 	}()
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count the CPUs: %w", err)
+	}
 	for _, m := range sharedPins {
 		mapSpec := spec.Maps[m.object].Copy()
 		switch m.object {
 		case xdpMapTable:
 			mapSpec.MaxEntries = uint32(entries / bucket.SetWays)
-		case controlSection:
-			mapSpec.Flags |= unix.BPF_F_MMAPABLE // as the library has it, when it makes the section's map
+		case xdpMapSlots:
+			mapSpec.MaxEntries = uint32(cpus * bucket.SlotCount)
 		}
 		made, err := ebpf.NewMap(mapSpec)
 		if err != nil {

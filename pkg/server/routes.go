@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"time"
 )
 
 // Readiness tells whether the daemon does what its file asks for.
@@ -13,27 +14,64 @@ type Readiness interface {
 	// Missing lists the configured interfaces that are not enforced as the file says; empty means
 	// ready. It is called by several goroutines at once and must not block.
 	Missing() []Missing
+	// Config tells where the policies came from. As Missing.
+	Config() Config
 }
 
 // Missing is an interface that is not enforced as the file says, and why.
 type Missing struct {
 	Interface string `json:"interface"`
+	Hook      string `json:"hook"`
 	Reason    string `json:"reason"`
 }
 
-// readiness is the answer of /readyz. Probes and people read it: add fields, rename none.
+// Config tells where what is enforced came from.
+type Config struct {
+	// Applied is when the admin API changed it last; nil if it is as the file was when it was read.
+	Applied *time.Time `json:"applied,omitempty"`
+	// Failed is why the file as it is now is not in force; nil if it is, or was not tried.
+	Failed *FailedReload `json:"failed_reload,omitempty"`
+}
+
+// FailedReload is a reload that changed nothing.
+type FailedReload struct {
+	At time.Time `json:"at"`
+	// Errors are all that is wrong with the file, or why the kernel refused it.
+	Errors []string `json:"errors"`
+}
+
+// readiness is the answer of /readyz. Probes and people read it: add fields, rename none. A reload that
+// failed does not make the daemon unready: what was in force still is.
 type readiness struct {
 	Ready   bool      `json:"ready"`
 	Missing []Missing `json:"missing"`
+	Config
 }
 
-// routes answers GET and HEAD on three paths; other methods get 405, other paths 404.
+// routes answers what there is somebody for; other methods get 405, other paths 404.
 func routes(o Options) http.Handler {
+	all := []route{
+		{"GET /metrics", forAll, o.Metrics},
+		{"GET /healthz", forAll, http.HandlerFunc(healthz)},
+		{"GET /readyz", forAll, readyz(o.Readiness)},
+	}
+	if o.Policies != nil {
+		all = append(all, policyRoutes(o.Policies)...)
+	}
+	if o.Bans != nil {
+		all = append(all, banRoutes(o.Bans)...)
+	}
+	if o.Top != nil {
+		all = append(all, route{"GET /v1/top", guarded, o.Top})
+	}
 	// A mux of its own: the default one has whatever a library hangs into it, such as pprof.
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", o.Metrics)
-	mux.HandleFunc("GET /healthz", healthz)
-	mux.HandleFunc("GET /readyz", readyz(o.Readiness))
+	for _, r := range all {
+		if r.access == guarded && !o.Local {
+			r.handler = guard(o.Token, o.Log, r.handler)
+		}
+		mux.Handle(r.pattern, r.handler)
+	}
 	return mux
 }
 
@@ -46,7 +84,7 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 
 func readyz(r Readiness) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		answer := readiness{Missing: []Missing{}}
+		answer := readiness{Missing: []Missing{}, Config: r.Config()}
 		answer.Missing = append(answer.Missing, r.Missing()...)
 		answer.Ready = len(answer.Missing) == 0
 		setHeaders(w, "application/json")

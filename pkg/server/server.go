@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What a client may take of the server's time and memory. Requests are short and have no body; the
-// answer to a scrape may be long.
+// What a client may take of the server's time and memory. Requests are short, and most have no body;
+// the answer to a scrape may be long.
 const (
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 10 * time.Second
@@ -24,15 +24,28 @@ const (
 	shutdownTimeout = 5 * time.Second
 )
 
-// Options says what a [Server] serves. All fields are required.
+// Options says what a [Server] serves.
 type Options struct {
 	// Listener is where requests come from. The server closes it.
 	Listener net.Listener
+	// Local says that the listener lets in nobody but administrators: see [ListenSocket].
+	Local bool
+	// StateDir is the state directory that the daemon works on: see [StateDirHeader].
+	StateDir string
+	// Token is asked for the admin token at every request that needs one; not if Local. It may be
+	// another one each time, and must not block.
+	Token func() Token
 	// Metrics answers /metrics.
 	Metrics http.Handler
 	// Readiness answers /readyz.
 	Readiness Readiness
-	Log       *slog.Logger
+	// Policies answers /v1/policies; nil: nobody does.
+	Policies Policies
+	// Bans answers /v1/bans; nil: nobody does.
+	Bans Bans
+	// Top answers GET /v1/top; nil: nobody does.
+	Top http.Handler
+	Log *slog.Logger
 }
 
 // Server answers HTTP requests.
@@ -44,7 +57,7 @@ type Server struct {
 // New makes a server, which answers once it runs.
 func New(o Options) *Server {
 	return &Server{
-		http:     newHTTPServer(recovered(o.Log, routes(o))),
+		http:     newHTTPServer(recovered(o.Log, meant(o.StateDir, routes(o)))),
 		listener: loggedListener{o.Listener, o.Log},
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +23,17 @@ import (
 func TestMain(m *testing.M) { testutil.Main(m) }
 
 // fakeReadiness misses what it is told to.
-type fakeReadiness struct{ missing atomic.Pointer[[]Missing] }
+type fakeReadiness struct {
+	missing atomic.Pointer[[]Missing]
+	config  atomic.Pointer[Config]
+}
+
+func (f *fakeReadiness) Config() Config {
+	if c := f.config.Load(); c != nil {
+		return *c
+	}
+	return Config{}
+}
 
 func (f *fakeReadiness) Missing() []Missing {
 	if m := f.missing.Load(); m != nil {
@@ -41,6 +53,12 @@ type running struct {
 
 func start(t *testing.T, metrics http.HandlerFunc) *running {
 	t.Helper()
+	return startWith(t, Options{Metrics: metrics})
+}
+
+// startWith fills in what is missing of the options.
+func startWith(t *testing.T, o Options) *running {
+	t.Helper()
 	l, err := Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +67,11 @@ func start(t *testing.T, metrics http.HandlerFunc) *running {
 		url: "http://" + l.Addr().String(), log: &bytes.Buffer{}, readiness: &fakeReadiness{},
 		client: &http.Client{Transport: &http.Transport{}},
 	}
-	s := New(Options{Listener: l, Metrics: metrics, Readiness: r.readiness, Log: slog.New(slog.NewTextHandler(r.log, nil))})
+	o.Listener, o.Readiness, o.Log = l, r.readiness, slog.New(slog.NewTextHandler(r.log, nil))
+	if o.Metrics == nil {
+		o.Metrics = http.NotFoundHandler()
+	}
+	s := New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -73,20 +95,27 @@ func start(t *testing.T, metrics http.HandlerFunc) *running {
 
 func (r *running) do(t *testing.T, method, path string) (*http.Response, string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
+	return r.send(t, method, path, "", nil)
+}
+
+// send makes a request with a body and headers.
+func (r *running) send(t *testing.T, method, path, body string, header http.Header) (*http.Response, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, r.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
+	maps.Copy(request.Header, header)
 	answer, err := r.client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
+	text, err := io.ReadAll(answer.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer, string(body)
+	return answer, string(text)
 }
 
 func TestRoutes(t *testing.T) {
@@ -116,7 +145,7 @@ func TestRoutes(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	t.Parallel()
 	r := start(t, http.NotFound)
-	want := []Missing{{"eth1", `eth1: no such interface "at all"`}}
+	want := []Missing{{"eth1", "xdp", `eth1: no such interface "at all"`}}
 	r.readiness.missing.Store(&want)
 	answer, body := r.do(t, "GET", "/readyz")
 	var got readiness
@@ -128,6 +157,18 @@ func TestNotReady(t *testing.T) {
 	}
 	if got := answer.Header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("content type %q", got)
+	}
+}
+
+// A reload that failed is shown, and is no reason to be taken out of service.
+func TestReadyWithFailedReload(t *testing.T) {
+	t.Parallel()
+	r := start(t, http.NotFound)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	r.readiness.config.Store(&Config{Applied: &at, Failed: &FailedReload{At: at, Errors: []string{"weir.yaml:1:1: bad"}}})
+	const want = `{"ready":true,"missing":[],"applied":"2026-01-02T03:04:05Z","failed_reload":{"at":"2026-01-02T03:04:05Z","errors":["weir.yaml:1:1: bad"]}}` + "\n"
+	if answer, body := r.do(t, "GET", "/readyz"); answer.StatusCode != 200 || body != want {
+		t.Errorf("readyz: %d %s, want 200 %s", answer.StatusCode, body, want)
 	}
 }
 

@@ -3,11 +3,11 @@ package netns
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/weir-limiter/weir/internal/testutil"
 )
 
 // weirBinary is the weir that the tests drive, built from this tree.
@@ -29,12 +29,9 @@ func buildBinary() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "weir-netns-"); err != nil {
 		return "", err
 	}
-	weirBinary = filepath.Join(dir, "weir")
-	build := exec.Command("go", "build", "-o", weirBinary, "github.com/weir-limiter/weir/cmd/weir")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
+	if weirBinary, err = testutil.BuildWeir(dir); err != nil {
 		os.RemoveAll(dir)
-		return "", fmt.Errorf("build weir: %w\n%s", err, out)
+		return "", err
 	}
 	return dir, nil
 }

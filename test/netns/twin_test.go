@@ -28,7 +28,7 @@ func TestVerdictsAreThoseOfTheTwin(t *testing.T) {
 		{30_000, 10, policy.UnitRequests, lab.Load{Duration: time.Second / 2}},
 		{1_000_000, 5, policy.UnitRequests, lab.Load{Duration: time.Second / 4}},
 		{5000, 40, policy.UnitRequests, lab.Load{Rate: 5200, Duration: time.Second}}, // at its limit: the bucket is full at times
-		{20_000, 4000, policy.UnitRequests, lab.Load{Duration: time.Second / 2}},     // with leases, and the coarse clock
+		{20_000, 4000, policy.UnitRequests, lab.Load{Duration: time.Second / 2}},     // with leases
 		{10_000_000, 6000, policy.UnitBytes, lab.Load{Duration: time.Second / 2}},
 		{10_000_000, 600_000, policy.UnitBytes, lab.Load{Duration: time.Second / 2}},
 	} {
@@ -49,7 +49,7 @@ func TestVerdictsAreThoseOfTheTwin(t *testing.T) {
 				if err != nil || uint64(len(runs)) != f.sent() {
 					t.Fatalf("%d runs recorded of %d: %v", len(runs), f.sent(), err)
 				}
-				r.expectTwin(runs, twinRate(t, test.rate, test.burst), tokens)
+				r.expectTwin(runs, twinRate(t, test.rate, test.burst), jiffyTime(t), tokens)
 			})
 		}
 	}
@@ -92,17 +92,23 @@ func twinRate(t *testing.T, limit, burst uint64) *bucket.Rate {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rate := bucket.NewRate(l, cpus, jiffyTime(t))
+	return &rate
+}
+
+// jiffyTime is how long a jiffy takes here.
+func jiffyTime(t *testing.T) time.Duration {
+	t.Helper()
 	var tick unix.Timespec
 	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick); err != nil {
 		t.Fatal(err)
 	}
-	rate := bucket.NewRate(l, cpus, time.Duration(tick.Nano()))
-	return &rate
+	return time.Duration(tick.Nano())
 }
 
 // expectTwin replays what was recorded. The program reads a clock only if something depends on it; so does the twin, to
 // which a clock that was not read says 0.
-func (r *rig) expectTwin(runs []bpfclock.Run, rate *bucket.Rate, tokens uint64) {
+func (r *rig) expectTwin(runs []bpfclock.Run, rate *bucket.Rate, jiffy time.Duration, tokens uint64) {
 	r.Helper()
 	const hash = 1 << 32 // there is one source only
 	table, err := bucket.NewTable(make([]byte, bucket.SetSize))
@@ -110,18 +116,18 @@ func (r *rig) expectTwin(runs []bpfclock.Run, rate *bucket.Rate, tokens uint64) 
 		r.Fatal(err)
 	}
 	slots := bucket.Slots{Table: table}
-	var passed, exact, coarse int
+	var passed, exact, jiffies int
 	for i, run := range runs {
-		now := bucket.Clock{Exact: bucket.AtNanoseconds(run.Exact), Coarse: bucket.AtNanoseconds(run.Coarse)}
+		now := bucket.Clock{Exact: bucket.AtNanoseconds(run.Exact), Jiffies: run.Jiffies, Jiffy: jiffy}
 		admitted := slots.Take(hash, rate, now, tokens, true)&bucket.Admitted != 0
 		if admitted != (run.Verdict == xdpPass) {
 			r.Fatalf("packet %d of %d, at %+v: the kernel's verdict is %d, the twin's the contrary", i, len(runs), run, run.Verdict)
 		}
 		passed += number(admitted)
 		exact += number(run.Exact != 0)
-		coarse += number(run.Coarse != 0)
+		jiffies += number(run.Jiffies != 0)
 	}
-	r.Logf("%d packets, %d passed; %d read the exact clock, %d the coarse one", len(runs), passed, exact, coarse)
+	r.Logf("%d packets, %d passed; %d read the exact clock, %d the jiffies", len(runs), passed, exact, jiffies)
 	kernel, twin := r.onlyEntry(), oneEntry(r.T, table)
 	if kernel.TAT != twin.TAT || kernel.Used != twin.Used {
 		r.Errorf("the bucket's TAT is %d and its use %d, the twin's %d and %d", kernel.TAT, kernel.Used, twin.TAT, twin.Used)

@@ -111,11 +111,11 @@ func FuzzDifferential(f *testing.F) {
 // differ runs one scenario.
 func differ(t *testing.T, c *choices, frames int) tally {
 	t.Helper()
-	tick, err := coarseTick()
+	jiffy, err := jiffyTime()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDuel(t, newScenario(c, tick))
+	d := newDuel(t, newScenario(c, jiffy))
 	for i := range frames {
 		if i%framesPerLook == 0 {
 			d.compare(t)
@@ -196,17 +196,17 @@ func (d *duel) send(t *testing.T) {
 		d.cpus.change(t, pick(d.choices, d.cpus.all))
 	}
 	frame := d.frame()
-	exact, coarse := d.scenario.clock()
-	d.clock.Set(exact, coarse)
+	now := d.now()
+	d.clock.Set(now)
 	got := send(t, d.program, frame)
 	charged := d.reference.charges
-	want := d.reference.run(d.cpus.now, frame, exact, coarse)
-	if exactly, _ := d.clock.Asked(); !exactly && d.reference.charges > charged {
+	want := d.reference.run(d.cpus.now, frame, now)
+	if read := d.clock.Read(); read.Exact == 0 && d.reference.charges > charged {
 		d.bySlot++
 	}
 	if got != want {
-		t.Errorf("the program's verdict is %d, the reference's %d, at %d (coarse %d) on CPU %d, of the frame %x",
-			got, want, exact, coarse, d.cpus.now, frame[:min(len(frame), 100)])
+		t.Errorf("the program's verdict is %d, the reference's %d, at %+v on CPU %d, of the frame %x",
+			got, want, now, d.cpus.now, frame[:min(len(frame), 100)])
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
+	"github.com/weir-limiter/weir/test/internal/bpfclock"
 )
 
 // reference decides over packets as the shipped program is to do: which policies apply by policy.Classify, what they
@@ -22,6 +23,7 @@ type reference struct {
 	lists    policy.Lists
 	bans     map[netip.Prefix]uint64 // until when, in ns
 	ports    bool                    // somebody asks for protocol and port
+	jiffy    time.Duration
 
 	table *bucket.Table
 	cpus  map[int]*bucket.Slots
@@ -46,7 +48,7 @@ func newReference(s *scenario) (*reference, error) {
 	}
 	r := &reference{
 		policies: policy.KernelPolicies(s.policies), lists: s.lists, bans: s.bans, rules: map[string]rule{},
-		table: table, cpus: map[int]*bucket.Slots{}, count: newCounters(),
+		table: table, cpus: map[int]*bucket.Slots{}, count: newCounters(), jiffy: time.Duration(s.jiffy),
 	}
 	for _, p := range r.policies {
 		if r.rules[p.Name], err = newRule(p); err != nil {
@@ -90,27 +92,28 @@ func newRate(limit uint64, window time.Duration, burst uint64) (bucket.Rate, err
 	if err != nil {
 		return bucket.Rate{}, err
 	}
-	tick, err := coarseTick()
+	jiffy, err := jiffyTime()
 	if err != nil {
 		return bucket.Rate{}, err
 	}
 	l, err := bucket.NewLimit(limit, window, burst)
-	return bucket.NewRate(l, cpus, tick), err
+	return bucket.NewRate(l, cpus, jiffy), err
 }
 
-func coarseTick() (time.Duration, error) {
+// jiffyTime is how long a jiffy takes here.
+func jiffyTime() (time.Duration, error) {
 	var tick unix.Timespec
 	err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
 	return time.Duration(tick.Nano()), err
 }
 
-// run decides over one frame that a CPU receives at an instant, in ns by both clocks: xdpPass or xdpDrop.
-func (r *reference) run(cpu int, frame []byte, exact, coarse uint64) uint32 {
+// run decides over one frame that a CPU receives: xdpPass or xdpDrop.
+func (r *reference) run(cpu int, frame []byte, clock bpfclock.Reading) uint32 {
 	if r.cpus[cpu] == nil {
 		r.cpus[cpu] = &bucket.Slots{Table: r.table}
 	}
 	slots := r.cpus[cpu]
-	now := bucket.Clock{Exact: bucket.AtNanoseconds(exact), Coarse: bucket.AtNanoseconds(coarse)}
+	now := bucket.Clock{Exact: bucket.AtNanoseconds(clock.Exact), Jiffies: clock.Jiffies, Jiffy: r.jiffy}
 	packet, reason := refParse(frame, r.ports)
 	if reason != "" {
 		r.count.Unparsed[reason]++
@@ -119,7 +122,7 @@ func (r *reference) run(cpu int, frame []byte, exact, coarse uint64) uint32 {
 		return xdpPass
 	}
 	size := uint64(len(frame))
-	c := policy.Classify(r.policies, r.listsAt(coarse), packet)
+	c := policy.Classify(r.policies, r.listsAt(clock.Coarse), packet)
 	if c.List != policy.ListNone {
 		add(r.count.Listed, string(c.List), size)
 		if c.List == policy.ListAllow {

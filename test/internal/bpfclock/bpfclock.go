@@ -1,6 +1,6 @@
-// Package bpfclock puts a test's clock into a BPF program, in place of the kernel's two. The program stays what is
-// shipped but for its calls of bpf_ktime_get_ns and bpf_ktime_get_coarse_ns: each becomes a call of a function of
-// this package, which returns what the test set, or the kernel's own clock, and takes down what it returned.
+// Package bpfclock puts a test's clocks into a BPF program, in place of the kernel's. The program stays what is
+// shipped but for its calls of bpf_ktime_get_ns, bpf_ktime_get_coarse_ns and bpf_jiffies64: each becomes a call of a
+// function of this package, which returns what the test set, or the kernel's own clock, and takes down what it returned.
 package bpfclock
 
 import (
@@ -15,16 +15,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// page is what the program and the test share. Instants are in ns; 0 says that there is none.
-type page struct {
-	set  [2]atomic.Uint64 // what the exact and the coarse clock are to return; 0: the kernel's own
-	read [2]atomic.Uint64 // what they returned last
-	runs atomic.Uint64    // recorded ones
+// Reading is what the clocks say. 0 is what no clock says: it stands for the kernel's own where a clock is set, and
+// where it was read for one that was not.
+type Reading struct {
+	Exact, Coarse uint64 // ns
+	Jiffies       uint64
 }
 
+// page is what the program and the test share.
+type page struct {
+	set  [kinds]atomic.Uint64 // what the clocks are to return; 0: the kernel's own
+	read [kinds]atomic.Uint64 // what they returned last
+	runs atomic.Uint64        // recorded ones
+}
+
+// The clocks, in the order of Reading.
 const (
 	exact = iota
 	coarse
+	jiffies
+	kinds
 )
 
 // clocks are the helpers that are replaced, and by what.
@@ -32,11 +42,12 @@ var clocks = [...]struct {
 	helper asm.BuiltinFunc
 	symbol string
 }{
-	exact:  {asm.FnKtimeGetNs, "injected_exact"},
-	coarse: {asm.FnKtimeGetCoarseNs, "injected_coarse"},
+	exact:   {asm.FnKtimeGetNs, "injected_exact"},
+	coarse:  {asm.FnKtimeGetCoarseNs, "injected_coarse"},
+	jiffies: {asm.FnJiffies64, "injected_jiffies"},
 }
 
-// Clock is the clock of the programs that it was injected into. It starts as the kernel's own.
+// Clock has the clocks of the programs that it was injected into. They start as the kernel's own.
 type Clock struct {
 	shared *ebpf.Map
 	memory []byte
@@ -79,15 +90,16 @@ func (c *Clock) Close() error {
 	return errors.Join(errs...)
 }
 
-// Set sets both clocks, in ns; 0 stands for the kernel's own.
-func (c *Clock) Set(exactNS, coarseNS uint64) {
-	c.page.set[exact].Store(exactNS)
-	c.page.set[coarse].Store(coarseNS)
+// Set sets the clocks.
+func (c *Clock) Set(r Reading) {
+	c.page.set[exact].Store(r.Exact)
+	c.page.set[coarse].Store(r.Coarse)
+	c.page.set[jiffies].Store(r.Jiffies)
 }
 
-// Asked tells which of the clocks were read since it was last asked.
-func (c *Clock) Asked() (exactly, coarsely bool) {
-	return c.page.read[exact].Swap(0) != 0, c.page.read[coarse].Swap(0) != 0
+// Read tells what the clocks have said since it was last asked.
+func (c *Clock) Read() Reading {
+	return Reading{c.page.read[exact].Swap(0), c.page.read[coarse].Swap(0), c.page.read[jiffies].Swap(0)}
 }
 
 // Inject makes a program, not yet loaded, read this clock, and returns how many calls it replaced.

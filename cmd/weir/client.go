@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weir-limiter/weir/pkg/server"
+)
+
+const (
+	socketName = "weir.sock"
+	// clientTimeout bounds a request: a change loads a program for every interface.
+	clientTimeout = time.Minute
+	// maxAnswer bounds what is read of an answer, in bytes.
+	maxAnswer = 64 << 20
+)
+
+// socketPath is where the daemon of a runtime directory listens.
+func socketPath(runDir string) string { return filepath.Join(runDir, socketName) }
+
+// client asks the daemon over its socket.
+type client struct {
+	http     *http.Client
+	stateDir string
+	socket   string
+}
+
+// daemon finds out whether a daemon answers on the socket; nil if not.
+func (e *env) daemon(ctx context.Context) (*client, error) {
+	path := socketPath(e.runDir)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	conn, err := dial(ctx, "", "")
+	switch {
+	case err == nil:
+		conn.Close()
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
+		return nil, nil
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("ask the daemon: %w (needs root, or the group of the socket)", err)
+	default:
+		return nil, fmt.Errorf("ask the daemon: %w", err)
+	}
+	return &client{
+		http:     &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: clientTimeout},
+		stateDir: e.stateDir, socket: path,
+	}, nil
+}
+
+// ask makes a request with body as JSON, unless that is nil, and reads the answer into to, unless that
+// is. An error of the daemon is a [server.Problem].
+func (c *client) ask(ctx context.Context, method, path string, body, to any) error {
+	var data []byte
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("ask the daemon: %w", err)
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://weir"+path, bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	request.Header.Set(server.StateDirHeader, c.stateDir)
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the daemon on %s: %w", c.socket, err)
+	}
+	defer answer.Body.Close()
+	data, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	if answer.StatusCode >= http.StatusBadRequest && answer.Header.Get("Content-Type") == "application/problem+json" {
+		problem := &server.Problem{}
+		if err := json.Unmarshal(data, problem); err != nil {
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		return problem
+	}
+	if answer.StatusCode >= http.StatusBadRequest && answer.StatusCode != http.StatusServiceUnavailable {
+		return fmt.Errorf("the daemon on %s answers %s to %s %s (is it of this version? see its log)", c.socket, answer.Status, method, path)
+	}
+	if to == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, to); err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return nil
+}

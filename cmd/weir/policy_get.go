@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weir-limiter/weir/pkg/loader"
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+func newPolicyGetCommand(e *env) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "get NAME",
+		Short: "Show everything about one policy",
+		Long: `Show everything about one policy: as it is in the kernel, with its counters, or as weir run has it if that
+answers, or with -f as a file has it.`,
+		Example:           "  weir policy get per-client\n  weir policy get per-client -f weir.yaml -o json",
+		Args:              exactArgs(1, "one policy"),
+		ValidArgsFunction: completePolicy(e),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all, err := readListed(e, file)
+			if err == nil && file == "" {
+				all, err = withDaemons(cmd.Context(), e, all)
+			}
+			if err != nil {
+				return err
+			}
+			named := slices.DeleteFunc(slices.Clone(all), func(l listedPolicy) bool { return l.Name != args[0] })
+			if len(named) == 0 {
+				where := "loaded"
+				if file != "" {
+					where = "in " + file
+				}
+				return unknownPolicy(args[0], listedNames(all), where)
+			}
+			return e.show(policiesView{named}, func(p *page) { writeDetails(p, named) })
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "show the policy of this configuration file")
+	return cmd
+}
+
+// withDaemons completes what the kernel tells of policies by what the daemon knows, if one answers: it has
+// them as they were written, and those that are not in the kernel.
+func withDaemons(ctx context.Context, e *env, loaded []listedPolicy) ([]listedPolicy, error) {
+	c, err := e.daemon(ctx)
+	if err != nil || c == nil {
+		return loaded, err
+	}
+	var doc policy.Document
+	if err := c.ask(ctx, http.MethodGet, "/v1/policies", nil, &doc); err != nil {
+		return nil, err
+	}
+	all := slices.Clone(loaded)
+	for _, p := range doc.Policies {
+		known := false
+		for i := range all {
+			if all[i].Name == p.Name {
+				interfaces, counters := all[i].Interfaces, all[i].Counters
+				all[i] = listed(p)
+				all[i].Interfaces, all[i].Counters = interfaces, counters
+				known = true
+			}
+		}
+		if !known {
+			all = append(all, listed(p))
+		}
+	}
+	return all, nil
+}
+
+func writeDetails(p *page, all []listedPolicy) {
+	for i, l := range all {
+		if i > 0 {
+			p.printf("\n")
+		}
+		g := fields("  ")
+		g.field("scope", "%s, layer %s", l.Scope, l.Layer)
+		g.field("rate", "%s, burst %s", l.Rate, burst(l.source))
+		g.field("mode", "%s, priority %d", l.Mode, l.Priority)
+		g.field("one bucket for", "%s", bucketsText(l.source))
+		g.field("on pressure", "%s", l.OnPressure)
+		writeFurther(g, l.source)
+		if l.Interfaces != nil {
+			g.field("interfaces", "%s", strings.Join(l.Interfaces, ", "))
+		}
+		p.printf("%s\n", p.paint(bold, l.Name))
+		g.write(p)
+		if l.Counters != nil {
+			p.printf("\n")
+			writeVerdicts(p, l.Counters)
+		}
+	}
+}
+
+func writeVerdicts(p *page, counters map[policy.Verdict]loader.Count) {
+	g := grid{indent: "  ", columns: columns("VERDICT", ">PACKETS", ">BYTES")}
+	for _, verdict := range policy.Verdicts() {
+		g.add(text(string(verdict)), number(counters[verdict].Packets), number(counters[verdict].Bytes))
+	}
+	g.write(p)
+}
+
+// bucketsText says what has a bucket of its own.
+func bucketsText(p policy.Policy) string {
+	each := fmt.Sprintf("each IPv4 /%d, each IPv6 /%d", p.IPv4Prefix, p.IPv6Prefix)
+	switch p.Scope {
+	case policy.ScopePerIP:
+		return each
+	case policy.ScopePerEndpoint:
+		if p.Layer == policy.LayerKernel {
+			return "each protocol and local port"
+		}
+		return "each path"
+	case policy.ScopeGlobal:
+		return "all together"
+	}
+	return string(p.Scope)
+}
+
+// writeFurther adds what is not as it is by default, or narrows the policy.
+func writeFurther(g *grid, p policy.Policy) {
+	if p.OnFragment == policy.FragmentDrop {
+		g.field("on fragment", "%s: what has no port to read", p.OnFragment)
+	}
+	if p.Action == policy.ActionPace {
+		g.field("action", "%s: what is over the limit is held back", p.Action)
+	}
+	if n := p.NewSources; n != nil {
+		g.field("new sources", "%d in %s", n.Limit, policy.FormatDuration(n.Window))
+	}
+	if len(p.Replaces) > 0 {
+		g.field("replaces", "%s", strings.Join(p.Replaces, ", "))
+	}
+	for _, m := range []struct {
+		name   string
+		values []string
+	}{
+		{"sources", texts(p.Match.Sources)}, {"protocol", nonEmpty(p.Match.Protocol)}, {"ports", texts(p.Match.Ports)},
+		{"interfaces", p.Match.Interfaces}, {"direction", nonEmpty(string(p.Match.Direction))},
+		{"methods", p.Match.Methods}, {"endpoints", p.Match.Endpoints}, {"users", p.Match.Users}, {"roles", p.Match.Roles},
+	} {
+		if len(m.values) > 0 {
+			g.field("only "+m.name, "%s", strings.Join(m.values, ", "))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.Match.Metadata)) {
+		g.field("only metadata", "%s: %s", key, p.Match.Metadata[key])
+	}
+}
+
+func texts[T fmt.Stringer](values []T) []string {
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = v.String()
+	}
+	return all
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}

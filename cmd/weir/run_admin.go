@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/weir-limiter/weir/pkg/policy"
+	"github.com/weir-limiter/weir/pkg/server"
+)
+
+var (
+	_ server.Bans     = (*daemon)(nil)
+	_ server.Policies = (*daemon)(nil)
+)
+
+// Bans lists what is banned now. Reading takes nobody's turn.
+func (d *daemon) Bans(context.Context) ([]server.Ban, error) { return listBans(d.dir) }
+
+// Ban drops all packets of a prefix for a while.
+func (d *daemon) Ban(ctx context.Context, r server.BanRequest) (banned server.Banned, err error) {
+	doErr := d.do(ctx, func() { banned, err = ban(d.dir, r, defaultGateways) })
+	if doErr != nil {
+		return banned, doErr
+	}
+	if err == nil {
+		d.log.Info("banned", "prefix", banned.Prefix, "for", banned.Left, "replaced", banned.Replaced)
+	}
+	return banned, err
+}
+
+// Unban lifts the ban of a prefix.
+func (d *daemon) Unban(ctx context.Context, prefix string) (err error) {
+	if doErr := d.do(ctx, func() { err = unban(d.dir, prefix) }); doErr != nil {
+		return doErr
+	}
+	if err == nil {
+		d.log.Info("ban lifted", "prefix", prefix)
+	}
+	return err
+}
+
+// lastsUntilReload is for how long the admin API's changes are good.
+const lastsUntilReload = "until the file is loaded again, at a change of it, at SIGHUP, or when weir run starts anew"
+
+// Document is what is in force: the file's, or what was applied since.
+func (d *daemon) Document(ctx context.Context) (doc policy.Document, err error) {
+	err = d.do(ctx, func() { doc = d.config.Document() })
+	return doc, err
+}
+
+// Change puts in force what edit makes of what is, on all interfaces or on none.
+func (d *daemon) Change(ctx context.Context, edit server.Edit, dryRun bool) (applied server.Applied, err error) {
+	if doErr := d.do(ctx, func() { applied, err = d.edit(edit, dryRun) }); doErr != nil {
+		return applied, doErr
+	}
+	return applied, err
+}
+
+func (d *daemon) edit(edit server.Edit, dryRun bool) (server.Applied, error) {
+	before := d.config.Document()
+	after, err := edit(before)
+	if err != nil {
+		return server.Applied{}, err
+	}
+	if faults := after.Validate(); faults != nil {
+		return server.Applied{}, server.Invalid(faults)
+	}
+	applied, err := compare(before, after)
+	applied.DryRun, applied.Lasts = dryRun, lastsUntilReload
+	if err != nil || dryRun || reflect.DeepEqual(before, after) {
+		return applied, err
+	}
+	next := *d.config
+	next.Policies, next.Allow, next.Deny = after.Policies, after.Allow, after.Deny
+	if err := d.change(&next); err != nil {
+		d.log.Error("the admin API's change is refused; what was in force still is", "error", err)
+		return server.Applied{}, server.NewProblem(http.StatusInternalServerError, "nothing has changed: %v", err)
+	}
+	now := time.Now()
+	d.origin.Applied = &now
+	d.log.Info("policies were changed by the admin API", "policies", len(after.Policies), "allow", len(after.Allow), "deny", len(after.Deny),
+		"lasts", lastsUntilReload)
+	return applied, nil
+}

@@ -1,0 +1,33 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weir-limiter/weir/internal/eventtest"
+)
+
+// runTopAnswers: the daemon listens to the events for everybody, and names sources on its socket alone.
+func runTopAnswers(t *testing.T, s *site) {
+	s.write(5, "eth0")
+	s.ok("attach", "eth0", "-c", s.file)
+	if _, err := os.Stat(filepath.Join(s.stateDir, "events")); err != nil {
+		eventtest.New(t, s.stateDir) // programs without events
+	}
+	p := s.run()
+	s.waitReady(200)
+	if answer := s.ask("GET", "/v1/top?n=3", ""); !strings.Contains(answer, `"busiest":[]`) {
+		t.Errorf("top: %s", answer)
+	}
+	if status, body, err := s.get("/v1/top"); err != nil || status != 403 || !strings.Contains(body, "unix socket") {
+		t.Errorf("top over TCP: %d %s %v, want 403", status, body, err)
+	}
+	if out := s.ok("top", "--once", "--for", "1s", "-o", "json"); !strings.Contains(out, `"attachments": 1`) {
+		t.Errorf("weir top: %s", out)
+	}
+	if strings.Contains(p.log.String(), "weir top") {
+		t.Errorf("log: %s", p.log)
+	}
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"strings"
+	"time"
+)
+
+// machine is one boot. All of it is known on both sides: the host writes it into the initramfs.
+type machine struct {
+	Kernel  string // a directory of build/kernels
+	CPUs    int
+	Suites  []suite
+	Timeout time.Duration // for all of it; the tests are told of less, so that they can say where they hang
+}
+
+// suite is the tests of a package that a machine runs.
+type suite struct {
+	Package string // its directory in the tree
+	Run     string // pattern of the tests to run; empty: all, and it must be some
+	LeftOut []leftOut
+}
+
+// leftOut is what a machine can't run, so that nothing is skipped in silence.
+type leftOut struct{ Pattern, Reason string }
+
+// skip is the pattern of all that is left out.
+func (s *suite) skip() string {
+	patterns := make([]string, len(s.LeftOut))
+	for i, l := range s.LeftOut {
+		patterns[i] = l.Pattern
+	}
+	return strings.Join(patterns, "|")
+}
+
+// machines are the kernels that weir is tested on beside the one of the machine that builds it.
+var machines = []machine{
+	{Kernel: "6.1", CPUs: 1, Suites: onEveryKernel, Timeout: 5 * time.Minute},
+	{Kernel: "6.12", CPUs: 1, Suites: onEveryKernel, Timeout: 5 * time.Minute},
+	{Kernel: "6.12", CPUs: 4, Suites: onSeveralCPUs, Timeout: 2 * time.Minute},
+}
+
+// onEveryKernel is what depends on the kernel: the loader, the programs by BPF_PROG_TEST_RUN, attaching, the life cycle.
+// Not here are internal/bench, which times what software emulation distorts, and what tests the tests.
+var onEveryKernel = []suite{
+	{Package: "pkg/loader"},
+	{Package: "test/progrun"},
+	{Package: "cmd/weir", LeftOut: []leftOut{
+		{"TestRun/mount-namespace", "unshare(1) is not in the machine"},
+	}},
+	{Package: "test/netns", LeftOut: []leftOut{
+		{"TestPinsOutliveAPrivateMountNamespace|TestTheFileSystemIsMountedIfNobodyDid", "sh(1) and mount(8) are not in the machine"},
+		{"TestAFloodingSourceGetsBurstPlusRate|TestBytesAreTheFramesWhole|TestTwoCPUsShareOneBucket|TestASpoofedFloodHelpsAndHurtsNobody",
+			"their floods are to exceed limits that a sender in software emulation does not reach"},
+		{"TestVerdictsAreThoseOfTheTwin|TestNoPacketPassesUnlimitedThroughKillAndUpgrade|TestSoakUnderReload|TestEverySourceHasItsOwnBucket|" +
+			"TestTheStrictestPolicyDecides|TestPacketsAndBytesTogether|TestAPrefixSharesOneBucket|TestALimitAboveTheLoadDropsNothing|TestGarbageHarmsNothing",
+			"seconds of full load each, for what test/progrun shows on this kernel as well"},
+	}},
+}
+
+// onSeveralCPUs is what several CPUs could break: any test with CPUs in its name.
+var onSeveralCPUs = []suite{
+	{Package: "pkg/loader", Run: "CPUs"},
+	{Package: "test/progrun", Run: "CPUs"},
+	{Package: "test/netns", Run: "CPUs", LeftOut: []leftOut{
+		{"TestTwoCPUsShareOneBucket", "its flood is to exceed a limit that a sender in software emulation does not reach"},
+	}},
+}
+
+// choose narrows machines down to a release, and their suites to a pattern; empty strings choose all.
+func choose(all []machine, kernel, pattern string) (chosen []machine) {
+	for _, m := range all {
+		if kernel != "" && m.Kernel != kernel {
+			continue
+		}
+		if pattern != "" {
+			narrow := make([]suite, len(m.Suites))
+			for i, s := range m.Suites {
+				s.Run = pattern
+				narrow[i] = s
+			}
+			m.Suites = narrow
+		}
+		chosen = append(chosen, m)
+	}
+	return chosen
+}
