@@ -251,7 +251,7 @@ func refusedProgram(t *testing.T) *ebpf.CollectionSpec {
 
 func objects(t *testing.T) *ebpf.CollectionSpec {
 	t.Helper()
-	spec, err := loader.Objects()
+	spec, err := loader.ObjectsOf(loader.HookXDP)
 	if err != nil {
 		t.Fatal(err)
 	}
