@@ -54,7 +54,7 @@ func programCosts(policies int) (_ []ProgramCost, err error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, err := loader.Objects()
+	spec, err := loader.ObjectsOf(loader.HookXDP)
 	if err != nil {
 		return nil, err
 	}
