@@ -26,6 +26,7 @@ struct charge {
 	__u64 hash;  /* of the bucket */
 	__u64 now;   /* ticks, exact */
 	__u64 delay; /* ticks until the packet may depart, by the policies so far */
+	__u64 paced; /* the ranks of the policies that delay it, as bits */
 	__u32 rank; /* of the policy */
 	__u32 new_sources; /* 1: the rate is that of first-seen sources */
 };
@@ -246,8 +247,17 @@ static __always_inline __u32 charge(const volatile struct policy *policy, struct
 /* Charges a policy that paces. No slot knows of those: what counts is when each packet came. */
 static __always_inline __u32 charge_paced(struct charge *c, struct clock *clock)
 {
+	if (c->table.tokens > charge_rate(c)->limit.burst)
+		return 0; /* as charge_slow: never, and the cost may have overflowed */
 	c->table.ahead = CHARGE_PACE_MAX;
-	return charge_table(c, clock);
+	if (!charge_table(c, clock))
+		return 0;
+	if (!c->table.wait)
+		return CHARGE_ADMITTED;
+	c->paced |= 1ULL << (c->rank & (WEIR_MAX_POLICIES - 1));
+	if (c->table.wait > c->delay)
+		c->delay = c->table.wait;
+	return CHARGE_ADMITTED;
 }
 
 /* Gives a packet's tokens back: to the slot while its lease has room for them, else to the table. */

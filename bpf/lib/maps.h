@@ -117,6 +117,7 @@ const volatile __u32 enforce_count = 0;    /* the first so many policies enforce
 const volatile __u32 policy_count = 0;     /* the others up to here are in shadow */
 const volatile __u32 table_mask = 0;       /* sets - 1 */
 const volatile __u32 multi_buffer = 0;     /* kernel 5.18: packets may span several buffers */
+const volatile __u32 pacing = 0;           /* one of the policies paces */
 
 /*
  * Which policies apply: in each of these words, and in the maps above, a bit by rank. A dimension that

@@ -28,7 +28,6 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, s
 {
 	const volatile struct policy *policy = &policies[rank];
 	__u64 tokens = police_tokens(policy, p);
-	__u32 flags;
 
 	__builtin_memset(&c->table, 0, sizeof(c->table));
 	c->table.cost = charge_cost(&policy->rate, tokens);
@@ -36,14 +35,7 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, s
 	c->table.evict_debt = policy->on_pressure == ON_PRESSURE_PASS;
 	c->hash = key_hash(policy, p);
 	c->rank = rank;
-	if (hook != HOOK_TC_EGRESS || !policy->pace)
-		return charge(policy, c, clock);
-	flags = charge_paced(c, clock);
-	if (c->table.wait > c->delay)
-		c->delay = c->table.wait;
-	if ((flags & CHARGE_ADMITTED) && c->table.wait)
-		stats_paced(policy->slot, p);
-	return flags;
+	return pacing && policy->pace ? charge_paced(c, clock) : charge(policy, c, clock);
 }
 
 /* The same for the verifier to walk once, and not for every policy with all that was before it. */
@@ -93,6 +85,16 @@ static __always_inline void police_deny(__u32 rank, const struct packet *p, enum
 	r->slot = slot;
 }
 
+/* Counts what the policy at rank admitted, if only to be delayed. */
+static __always_inline void police_pass(__u32 rank, const struct packet *p, const struct charge *c)
+{
+	__u32 slot = policies[rank].slot;
+
+	stats_policy(slot, VERDICT_PASS, p);
+	if (pacing && (c->paced >> rank & 1))
+		stats_paced(slot, p);
+}
+
 static __always_inline enum cause police_cause(__u32 flags)
 {
 	return flags & CHARGE_STRANGER ? CAUSE_STRANGER : CAUSE_LIMIT;
@@ -117,7 +119,7 @@ static __always_inline int police_enforce(const struct matched *m, const struct 
 	}
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++)
 		if (m->apply >> i & 1)
-			stats_policy(policies[i].slot, VERDICT_PASS, p);
+			police_pass(i, p, c);
 	return 1;
 }
 
@@ -134,7 +136,7 @@ static __always_inline void police_shadow(const struct matched *m, const struct 
 			continue;
 		flags = police_admits(i, p, clock, c);
 		if (flags & CHARGE_ADMITTED)
-			stats_policy(policies[i].slot, VERDICT_PASS, p);
+			police_pass(i, p, c);
 		else
 			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}

@@ -41,6 +41,7 @@ func (p *plan) setConstants(spec *ebpf.CollectionSpec, sets, multiBuffer uint32)
 		xdpVarPolicyCount:        p.constants.count,
 		xdpVarTableMask:          sets - 1,
 		xdpVarMultiBuffer:        multiBuffer,
+		xdpVarPacing:             truth(p.constants.paces),
 		xdpVarMatchSources4:      truth(c.uses(true)),
 		xdpVarMatchSources6:      truth(c.uses(false)),
 		xdpVarMatchProtocol:      truth(!c.anyProtocol),

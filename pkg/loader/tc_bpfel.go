@@ -40,6 +40,7 @@ const (
 	tcVarMatchSources4      = "match_sources4"
 	tcVarMatchSources6      = "match_sources6"
 	tcVarMultiBuffer        = "multi_buffer"
+	tcVarPacing             = "pacing"
 	tcVarPolicies           = "policies"
 	tcVarPolicyCount        = "policy_count"
 	tcVarPortlessPolicies   = "portless_policies"
@@ -126,6 +127,7 @@ type tcVariableSpecs struct {
 	MatchSources4      *ebpf.VariableSpec `ebpf:"match_sources4"`
 	MatchSources6      *ebpf.VariableSpec `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
+	Pacing             *ebpf.VariableSpec `ebpf:"pacing"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
 	PolicyCount        *ebpf.VariableSpec `ebpf:"policy_count"`
 	PortlessPolicies   *ebpf.VariableSpec `ebpf:"portless_policies"`
@@ -199,6 +201,7 @@ type tcVariables struct {
 	MatchSources4      *ebpf.Variable `ebpf:"match_sources4"`
 	MatchSources6      *ebpf.Variable `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
+	Pacing             *ebpf.Variable `ebpf:"pacing"`
 	Policies           *ebpf.Variable `ebpf:"policies"`
 	PolicyCount        *ebpf.Variable `ebpf:"policy_count"`
 	PortlessPolicies   *ebpf.Variable `ebpf:"portless_policies"`

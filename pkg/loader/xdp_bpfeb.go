@@ -165,6 +165,7 @@ const (
 	xdpVarMatchSources4      = "match_sources4"
 	xdpVarMatchSources6      = "match_sources6"
 	xdpVarMultiBuffer        = "multi_buffer"
+	xdpVarPacing             = "pacing"
 	xdpVarPolicies           = "policies"
 	xdpVarPolicyCount        = "policy_count"
 	xdpVarPortlessPolicies   = "portless_policies"
@@ -251,6 +252,7 @@ type xdpVariableSpecs struct {
 	MatchSources4      *ebpf.VariableSpec `ebpf:"match_sources4"`
 	MatchSources6      *ebpf.VariableSpec `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
+	Pacing             *ebpf.VariableSpec `ebpf:"pacing"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
 	PolicyCount        *ebpf.VariableSpec `ebpf:"policy_count"`
 	PortlessPolicies   *ebpf.VariableSpec `ebpf:"portless_policies"`
@@ -324,6 +326,7 @@ type xdpVariables struct {
 	MatchSources4      *ebpf.Variable `ebpf:"match_sources4"`
 	MatchSources6      *ebpf.Variable `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
+	Pacing             *ebpf.Variable `ebpf:"pacing"`
 	Policies           *ebpf.Variable `ebpf:"policies"`
 	PolicyCount        *ebpf.Variable `ebpf:"policy_count"`
 	PortlessPolicies   *ebpf.Variable `ebpf:"portless_policies"`
