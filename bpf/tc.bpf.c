@@ -76,7 +76,7 @@ int weir_tc(struct __sk_buff *skb)
 	sample(&packet, &ruling, skb->ifindex, &clock);
 	if (ruling.verdict == VERDICT_DROP)
 		return TC_DROP;
-	if (pacing && ruling.delay)
-		tc_delay(skb, ruling.delay, &clock);
+	if (pacing && ruling.departure.delay)
+		tc_delay(skb, ruling.departure.delay, &clock);
 	return TC_NEXT;
 }

@@ -22,40 +22,49 @@ static __always_inline __u64 police_tokens(const volatile struct policy *policy,
 	return tokens;
 }
 
-/* Charges one policy's bucket. Returns CHARGE_ flags. */
+/* Has the packet wait for a policy: of several, the longest wait is the one that counts. */
+static __always_inline void police_delay(__u32 rank, __u64 wait, const struct packet *p,
+					 struct departure *departure)
+{
+	if (wait > departure->delay)
+		departure->delay = wait;
+	departure->paced |= 1ULL << rank;
+	stats_paced(policies[rank].slot, p);
+}
+
+/* Charges one policy's bucket, and counts what it admits. Returns CHARGE_ flags. */
 static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, struct clock *clock,
-					   struct charge *c)
+					   struct departure *departure)
 {
 	const volatile struct policy *policy = &policies[rank];
-	__u64 tokens = police_tokens(policy, p);
+	__u64 tokens = police_tokens(policy, p), hash = key_hash(policy, p);
+	struct charge c;
+	__u32 flags;
 
-	__builtin_memset(&c->table, 0, sizeof(c->table));
-	c->table.cost = charge_cost(&policy->rate, tokens);
-	c->table.tokens = tokens;
-	c->table.evict_debt = policy->on_pressure == ON_PRESSURE_PASS;
-	c->hash = key_hash(policy, p);
-	c->rank = rank;
-	return pacing && policy->pace ? charge_paced(c, clock) : charge(policy, c, clock);
+	if (pacing && policy->pace) {
+		flags = charge_paced(rank, hash, tokens, &c, clock);
+		if ((flags & CHARGE_ADMITTED) && c.table.wait)
+			police_delay(rank, c.table.wait, p, departure);
+	} else {
+		flags = charge(rank, hash, tokens, &c, clock);
+	}
+	if (flags & CHARGE_ADMITTED)
+		stats_policy(policy->slot, VERDICT_PASS, p);
+	return flags;
 }
 
 /* The same for the verifier to walk once, and not for every policy with all that was before it. */
 CHARGE_GLOBAL __u32 police_charge_at(__u32 rank, const struct packet *p, struct clock *clock,
-				     struct charge *c)
+				     struct departure *departure)
 {
-	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !c)
+	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !departure)
 		return CHARGE_ADMITTED;
-	return police_charge(rank, p, clock, c);
+	return police_charge(rank, p, clock, departure);
 }
 
-/* One policy is the usual number, and a call is not free: the first is inlined. */
-static __always_inline __u32 police_admits(__u32 rank, const struct packet *p, struct clock *clock,
-					   struct charge *c)
-{
-	return rank ? police_charge_at(rank, p, clock, c) : police_charge(0, p, clock, c);
-}
-
-/* Gives back what the policies in applied took from a packet that a later one, at rank, denies. */
-CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p)
+/* Gives back what the policies in applied took from a packet that a later one, at rank, denies: for
+ * them it has not been, and for those in paced it did not wait. */
+CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p, __u64 paced)
 {
 	if (!p)
 		return 0;
@@ -63,8 +72,12 @@ CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *
 		const volatile struct policy *policy = &policies[i];
 
 		/* The hash is made again: 64 of them would fill the stack. */
-		if (i < rank && (applied >> i & 1))
-			charge_refund(policy, key_hash(policy, p), police_tokens(policy, p));
+		if (i >= rank || !(applied >> i & 1))
+			continue;
+		charge_refund(policy, key_hash(policy, p), police_tokens(policy, p));
+		stats_undo_pass(policy->slot, p);
+		if (pacing && (paced >> i & 1))
+			stats_undo_paced(policy->slot, p);
 	}
 	return 0;
 }
@@ -85,59 +98,48 @@ static __always_inline void police_deny(__u32 rank, const struct packet *p, enum
 	r->slot = slot;
 }
 
-/* Counts what the policy at rank admitted, if only to be delayed. */
-static __always_inline void police_pass(__u32 rank, const struct packet *p, const struct charge *c)
-{
-	__u32 slot = policies[rank].slot;
-
-	stats_policy(slot, VERDICT_PASS, p);
-	if (pacing && (c->paced >> rank & 1))
-		stats_paced(slot, p);
-}
-
 static __always_inline enum cause police_cause(__u32 flags)
 {
 	return flags & CHARGE_STRANGER ? CAUSE_STRANGER : CAUSE_LIMIT;
 }
 
-/* Charges the policies that enforce, all of them or none: 0 if one denied. */
+/* Charges the policies that enforce, all of them or none: 0 if one denied. One policy is the usual number,
+ * and a call is not free: the first is inlined. */
 static __always_inline int police_enforce(const struct matched *m, const struct packet *p,
-					  struct clock *clock, struct charge *c, struct ruling *r)
+					  struct clock *clock, struct ruling *r)
 {
-	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
-		__u32 flags;
+	__u64 left = m->apply & enforcing_policies;
+	__u32 flags = CHARGE_ADMITTED, i = 0;
 
-		if (!(m->apply >> i & 1))
-			continue;
-		flags = police_admits(i, p, clock, c);
-		if (flags & CHARGE_ADMITTED)
-			continue;
-		police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
-		if (i)
-			police_refund(m->apply, i, p);
-		return 0;
+	if (left & 1)
+		flags = police_charge(0, p, clock, &r->departure);
+	while (flags & CHARGE_ADMITTED) {
+		left >>= 1;
+		if (!left || ++i >= WEIR_MAX_POLICIES)
+			return 1;
+		if (left & 1)
+			flags = police_charge_at(i, p, clock, &r->departure);
 	}
-	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++)
-		if (m->apply >> i & 1)
-			police_pass(i, p, c);
-	return 1;
+	police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
+	if (i)
+		police_refund(m->apply, i, p, r->departure.paced);
+	return 0;
 }
 
 /* Charges the policies in shadow, each by itself: what they deny is counted, and passes. */
 static __always_inline void police_shadow(const struct matched *m, const struct packet *p,
-					  struct clock *clock, struct charge *c, struct ruling *r)
+					  struct clock *clock, struct ruling *r)
 {
 	for (__u32 i = enforce_count; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
+		struct departure unused = {}; /* nobody waits for a policy in shadow */
 		__u32 flags;
 
 		if (m->hide >> i & 1)
 			police_deny(i, p, VERDICT_SHADOW_DROP, CAUSE_FRAGMENT, r);
 		if (!(m->apply >> i & 1))
 			continue;
-		flags = police_admits(i, p, clock, c);
-		if (flags & CHARGE_ADMITTED)
-			police_pass(i, p, c);
-		else
+		flags = police_charge_at(i, p, clock, &unused);
+		if (!(flags & CHARGE_ADMITTED))
 			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}
 }
@@ -174,13 +176,12 @@ static __always_inline int police_lists(const struct packet *p, __u32 list, stru
 
 /*
  * The verdict on a packet. Of several policies the one that denies counts the drop; the others
- * count nothing, for them the packet has not been. Those in shadow see what the enforcing ones let
+ * count nothing in the end, for them the packet has not been. Those in shadow see what the enforcing ones let
  * through: what they would see if they enforced.
  */
 static __always_inline void police(const struct packet *p, struct clock *clock, struct ruling *r)
 {
 	struct source_rule rule = match_source(p);
-	struct charge c = {};
 	struct matched m;
 
 	if (police_lists(p, rule.list, clock, r))
@@ -188,10 +189,8 @@ static __always_inline void police(const struct packet *p, struct clock *clock, 
 	m = match_policies(p, rule.policies);
 	if (match_endpoint && m.hide && police_hidden(&m, p, r))
 		return;
-	if (!police_enforce(&m, p, clock, &c, r))
-		return;
-	r->delay = c.delay; /* nobody waits for a policy in shadow */
-	police_shadow(&m, p, clock, &c, r);
+	if (police_enforce(&m, p, clock, r))
+		police_shadow(&m, p, clock, r);
 }
 
 #endif

@@ -23,6 +23,16 @@ static __always_inline void stats_policy(__u32 slot, enum verdict verdict,
 	c->bytes[verdict] += p->length;
 }
 
+static __always_inline void stats_undo_pass(__u32 slot, const struct packet *p)
+{
+	struct policy_counters *c = stats_of(slot);
+
+	if (!c)
+		return;
+	c->packets[VERDICT_PASS] -= p->segments;
+	c->bytes[VERDICT_PASS] -= p->length;
+}
+
 static __always_inline void stats_stranger(__u32 slot, const struct packet *p)
 {
 	struct policy_counters *c = stats_of(slot);
@@ -37,6 +47,14 @@ static __always_inline void stats_paced(__u32 slot, const struct packet *p)
 
 	if (c)
 		c->paced += p->segments;
+}
+
+static __always_inline void stats_undo_paced(__u32 slot, const struct packet *p)
+{
+	struct policy_counters *c = stats_of(slot);
+
+	if (c)
+		c->paced -= p->segments;
 }
 
 static __always_inline struct interface_counters *stats_interface(void)
@@ -74,12 +92,18 @@ static __always_inline void stats_listed(__u32 list, const struct packet *p)
 	c->listed_bytes[list] += p->length;
 }
 
+/* When a packet may depart: on egress, by the policies that pace. */
+struct departure {
+	__u64 delay; /* ticks until then; 0: at once */
+	__u64 paced; /* the ranks of the policies that delay it, as bits */
+};
+
 /* What became of a packet, and who said so. */
 struct ruling {
 	enum verdict verdict;
 	enum cause cause;
 	__u32 slot;  /* of the policy that denied it, or would have; WEIR_NO_POLICY if none did */
-	__u64 delay; /* ticks until it may depart; on egress alone */
+	struct departure departure;
 };
 
 /* A thousand samples a second and CPU, 32 at once, of each kind. */

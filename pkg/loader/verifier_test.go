@@ -3,7 +3,6 @@ package loader
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,12 +20,9 @@ import (
 // verifiers prune less.
 const verifierBudget = 330_000
 
-// verifierStack is what the kernel allows a chain of calls. The verifier holds it; here the deepest chain can only be bounded by
-// the sum of all functions.
-const verifierStack = 512
-
 // TestVerifierCost loads the program of each hook with up to all the policies that it can have, and shows with -v what the
-// verifier walked, and the stack of each function, the entry point first.
+// verifier walked, and the stack of each function, the entry point first. A chain of calls may have 512 bytes, each rounded up to 32 on
+// older kernels: the verifier itself holds that.
 func TestVerifierCost(t *testing.T) {
 	testutil.RequireRoot(t)
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -38,9 +34,6 @@ func TestVerifierCost(t *testing.T) {
 			t.Logf("%-10s %2d policies: %4d instructions, %6d walked, stack %s", hook, n, c.instructions, c.walked, c.stack)
 			if c.walked > verifierBudget {
 				t.Errorf("%s, %d policies: the verifier walked %d instructions, want %d at most", hook, n, c.walked, verifierBudget)
-			}
-			if depth := sumOf(t, c.stack); depth > verifierStack {
-				t.Errorf("%s, %d policies: stack %s, which could be %d bytes, want %d at most", hook, n, c.stack, depth, verifierStack)
 			}
 		}
 	}
@@ -65,18 +58,6 @@ func TestVerifierLeavesPacingOut(t *testing.T) {
 	}
 }
 
-func sumOf(t *testing.T, stack string) (sum int) {
-	t.Helper()
-	for depth := range strings.SplitSeq(stack, "+") {
-		n, err := strconv.Atoi(depth)
-		if err != nil {
-			t.Fatalf("stack depth %q: %v", stack, err)
-		}
-		sum += n
-	}
-	return sum
-}
-
 // verifierCost is what the verifier says of a program.
 type verifierCost struct {
 	instructions int // that are left when it has taken out what is never reached
@@ -91,8 +72,13 @@ func verify(t *testing.T, hook Hook, policies []policy.Policy) (c verifierCost) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	common, err := newShared(spec, 1<<12, bucket.Secret{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer common.close()
 	delete(spec.Maps, xdpMapIdentity)
-	p, _, err := newPlan(hook, ruleset{policies: policies}, bucket.Secret{1, 2}, nil)
+	p, _, err := newPlan(hook, ruleset{policies: policies}, common.secret, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +86,10 @@ func verify(t *testing.T, hook Hook, policies []policy.Policy) (c verifierCost) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.setConstants(spec, 1<<10, buffers); err != nil {
+	if err := p.setConstants(spec, common.table().MaxEntries(), buffers); err != nil {
 		t.Fatal(err)
 	}
-	p.sizeMaps(spec, 1<<10)
+	p.sizeMaps(spec, common)
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
 	})

@@ -40,7 +40,11 @@ type departures struct{ records *ebpf.Map }
 // recordDepartures attaches it to host B's egress, behind what is there.
 func (r *rig) recordDepartures() *departures {
 	r.Helper()
-	m := r.newMap(&ebpf.MapSpec{Name: "departures", Type: ebpf.Array, KeySize: 4, ValueSize: 8 * (1 + recorded), MaxEntries: 1})
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "departures", Type: ebpf.Array, KeySize: 4, ValueSize: 8 * (1 + recorded), MaxEntries: 1})
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { m.Close() })
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "departures", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
 		// n := records[0]; if n < recorded { records[1+n] = skb->tstamp; records[0]++ }; return TCX_NEXT
 		asm.LoadMapValue(asm.R7, m.FD(), 0),
@@ -213,9 +217,9 @@ func (c timed) arrivals(t *testing.T, n int) (all []time.Time) {
 	return all
 }
 
-// expectSpaced holds that what came is burst packets and then one each token time, after begun: none before its time, and
-// none so late that the rate would be another.
-func expectSpaced(t *testing.T, all []time.Time, begun time.Time, burst int, token time.Duration) {
+// expectSpaced holds that what came is burst packets and then one each token time, after begun: none before its time,
+// and the last one when its token is there, or the sender has done.
+func expectSpaced(t *testing.T, all []time.Time, begun, sent time.Time, burst int, token time.Duration) {
 	t.Helper()
 	// The two clocks, of the departure and of the stamps, may run apart a little.
 	const skew = time.Millisecond
@@ -231,13 +235,20 @@ func expectSpaced(t *testing.T, all []time.Time, begun time.Time, burst int, tok
 		late = max(late, at.Sub(due))
 	}
 	paced := all[burst:]
-	took := paced[len(paced)-1].Sub(paced[0])
-	rate, want := float64(len(paced)-1)/took.Seconds(), 1/token.Seconds()
-	t.Logf("%d packets in %v: %.1f a second behind the burst, the limit is %.0f; the latest was %v late", len(all), all[len(all)-1].Sub(begun), rate, want, late)
-	if rate < 0.9*want || rate > 1.02*want {
-		t.Errorf("packets came at %.1f a second, want %.0f", rate, want)
+	last := paced[len(paced)-1]
+	rate := float64(len(paced)-1) / last.Sub(paced[0]).Seconds()
+	t.Logf("%d packets in %v: %.1f a second behind the burst, the limit is %.0f; the latest was %v late", len(all), last.Sub(begun), rate, 1/token.Seconds(), late)
+	due := begun.Add(time.Duration(len(paced)) * token)
+	if due.Before(sent) {
+		due = sent
+	}
+	if late := last.Sub(due); late > patience {
+		t.Errorf("the last packet came %v after it was due", late)
 	}
 }
+
+// patience is for a busy machine, in software emulation.
+const patience = 500 * time.Millisecond
 
 // A sender that is faster than its limit is received at the limit, spaced, and nothing is lost.
 func TestPaceWithFQ(t *testing.T) {
@@ -250,7 +261,8 @@ func TestPaceWithFQ(t *testing.T) {
 	sink := r.listenTimed(r.A, netip.AddrPortFrom(r.A.IPv4, 7))
 	begun := time.Now()
 	r.sendUDP(netip.AddrPortFrom(r.A.IPv4, 7), count)
-	expectSpaced(t, sink.arrivals(t, count), begun, burst, 4*time.Millisecond)
+	sent := time.Now()
+	expectSpaced(t, sink.arrivals(t, count), begun, sent, burst, 4*time.Millisecond)
 	r.expectCounts("p0", map[policy.Verdict]uint64{policy.VerdictPass: count})
 	if paced := r.counters().Paced["p0"]; paced > count-burst || paced < (count-burst)*9/10 {
 		t.Errorf("%d packets are counted as paced, want %d", paced, count-burst)
@@ -277,7 +289,8 @@ func TestPaceOfForwardedPacketsWithFQ(t *testing.T) {
 	if err := lab.Inject(r.within(limit), r.A, 0, slices.Repeat([][]byte{b}, count)...); err != nil {
 		t.Fatal(err)
 	}
-	expectSpaced(t, sink.arrivals(t, count), begun, burst, 4*time.Millisecond)
+	sent := time.Now()
+	expectSpaced(t, sink.arrivals(t, count), begun, sent, burst, 4*time.Millisecond)
 	r.expectCounts("p0", map[policy.Verdict]uint64{policy.VerdictPass: count})
 }
 

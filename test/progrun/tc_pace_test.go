@@ -33,7 +33,7 @@ func TestPaceSpacesWhatIsOverTheLimit(t *testing.T) {
 	for name, now := range instants {
 		t.Run(name, func(t *testing.T) {
 			s, clock := loadTCClocked(t, loader.HookTCEgress, paced("p", burst))
-			clock.Set(now, now)
+			setClocks(t, clock, now)
 			frame := s.bytes(udp("192.0.2.1"))
 			for i := range burst + held + 10 {
 				verdict, out := s.run(frame, skb{})
@@ -52,7 +52,7 @@ func TestPaceSpacesWhatIsOverTheLimit(t *testing.T) {
 				}
 			}
 			s.expectPaced("p", uint64(burst+held), uint64(held), 10)
-			clock.Set(now+uint64(3*token), now+uint64(3*token))
+			setClocks(t, clock, now+uint64(3*token))
 			if got := s.passed(5, frame); got != 3 {
 				t.Errorf("%d passed 3 ms later, want 3", got)
 			}
@@ -75,7 +75,7 @@ func TestPaceNeverDepartsEarly(t *testing.T) {
 	p.Limit = 3000
 	s, clock := loadTCClocked(t, loader.HookTCEgress, p)
 	now := uint64(time.Hour)
-	clock.Set(now, now)
+	setClocks(t, clock, now)
 	frame := s.bytes(udp("192.0.2.1"))
 	s.run(frame, skb{})
 	for i := uint64(1); i <= 3000; i++ {
@@ -92,7 +92,7 @@ func TestPaceNeverDepartsEarly(t *testing.T) {
 func TestPaceKeepsALaterDeparture(t *testing.T) {
 	s, clock := loadTCClocked(t, loader.HookTCEgress, paced("p", 1))
 	now := uint64(time.Hour)
-	clock.Set(now, now)
+	setClocks(t, clock, now)
 	frame := s.bytes(udp("192.0.2.1"))
 	for i, tt := range []struct{ had, want time.Duration }{
 		{0, 0}, // within the burst, and nobody's
@@ -118,7 +118,7 @@ func TestPaceKeepsALaterDeparture(t *testing.T) {
 func TestPaceJoinedPackets(t *testing.T) {
 	s, clock := loadTCClocked(t, loader.HookTCEgress, paced("p", 10))
 	now := uint64(time.Hour)
-	clock.Set(now, now)
+	setClocks(t, clock, now)
 	frame, as := s.joined(4)
 	for i, want := range []time.Duration{0, 0, 2 * time.Millisecond, 6 * time.Millisecond} {
 		if _, out := s.run(frame, as); want != 0 && out.Departure != now+uint64(want) || want == 0 && out.Departure != 0 {
@@ -136,7 +136,7 @@ func TestPaceBesideOtherPolicies(t *testing.T) {
 	shadow.Limit, shadow.Mode = 1, policy.ModeShadow
 	s, clock := loadTCClocked(t, loader.HookTCEgress, slower, faster, strict, shadow)
 	now := uint64(time.Hour)
-	clock.Set(now, now)
+	setClocks(t, clock, now)
 	frame := s.bytes(udp("192.0.2.1"))
 	for i, want := range []time.Duration{0, 0, 2, 4, 6, 8} {
 		verdict, out := s.run(frame, skb{})
@@ -163,7 +163,7 @@ func TestPaceDropsWhatIsLargerThanTheBurst(t *testing.T) {
 	p := paced("p", 100)
 	p.Unit, p.Limit, p.Window = policy.UnitBytes, 1, 24*time.Hour
 	s, clock := loadTCClocked(t, loader.HookTCEgress, p)
-	clock.Set(uint64(time.Hour), uint64(time.Hour))
+	setClocks(t, clock, uint64(time.Hour))
 	for size := 40; size < 1500; size += 20 {
 		f := udp("192.0.2.1")
 		f.Payload = make([]byte, size)
@@ -183,7 +183,7 @@ func TestPaceLeavesOthersAlone(t *testing.T) {
 	for name, p := range map[string]policy.Policy{"within its burst": paced("p", 100), "nobody paces": drops} {
 		s, clock := loadTCClocked(t, loader.HookTCEgress, p)
 		now := uint64(time.Hour)
-		clock.Set(now, now)
+		setClocks(t, clock, now)
 		for _, had := range []uint64{0, 1, now + uint64(time.Minute)} {
 			if verdict, out := s.run(s.bytes(udp("192.0.2.1")), skb{Departure: had}); verdict != tcNext || out.Departure != had {
 				t.Errorf("%s: verdict %d, departure %d of %d", name, verdict, out.Departure, had)
@@ -196,7 +196,7 @@ func TestPaceLeavesOthersAlone(t *testing.T) {
 func TestPaceIsPerRemoteEnd(t *testing.T) {
 	s, clock := loadTCClocked(t, loader.HookTCEgress, paced("p", 1))
 	now := uint64(time.Hour)
-	clock.Set(now, now)
+	setClocks(t, clock, now)
 	for _, to := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"} {
 		f := udp(to)
 		s.run(s.bytes(f), skb{})

@@ -2,6 +2,7 @@ package progrun
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -30,27 +31,27 @@ func extend(frame []byte, number byte, header []byte) []byte {
 // Whose port can't be read is passed by, or dropped, as the policy that asks for it says; one that asks for none charges it.
 func TestTCFragments(t *testing.T) {
 	onTCHooks(t, func(t *testing.T, hook loader.Hook) {
-		for _, source := range []string{"192.0.2.1", "2001:db8::1"} {
-			for _, tt := range []struct {
-				choice policy.Fragment
-				port   bool
-				passed int
-			}{
-				{policy.FragmentPass, true, 5},
-				{policy.FragmentDrop, true, 0},
-				{policy.FragmentPass, false, 2},
-			} {
-				p := slow("p", 2)
-				p.OnFragment = tt.choice
-				if tt.port {
-					p.Match.Protocol, p.Match.Ports = "udp", []policy.PortRange{{First: 2, Last: 2}}
-				}
-				s := loadTC(t, hook, 1024, p)
+		for _, tt := range []struct {
+			choice policy.Fragment
+			port   bool
+			passed int
+		}{
+			{policy.FragmentPass, true, 5},
+			{policy.FragmentDrop, true, 0},
+			{policy.FragmentPass, false, 2},
+		} {
+			p := slow("p", 2)
+			p.OnFragment = tt.choice
+			if tt.port {
+				p.Match.Protocol, p.Match.Ports = "udp", []policy.PortRange{{First: 2, Last: 2}}
+			}
+			s := loadTC(t, hook, 1024, p)
+			for i, source := range []string{"192.0.2.1", "2001:db8::1"} {
 				if got := s.passed(5, fragment(s.bytes(udp(source)))); got != tt.passed {
 					t.Errorf("%s %+v: %d of 5 passed", source, tt, got)
 				}
-				if n := s.counters().Unparsed["later_fragment"]; tt.port && n != 5 {
-					t.Errorf("%s %+v: %d counted as later fragments, want 5", source, tt, n)
+				if n, want := s.counters().Unparsed["later_fragment"], uint64(5*(i+1)); tt.port && n != want {
+					t.Errorf("%s %+v: %d counted as later fragments, want %d", source, tt, n, want)
 				}
 				if got := s.passed(5, s.bytes(udp(source))); tt.port && got != 2 {
 					t.Errorf("%s %+v: %d whole packets passed, want 2", source, tt, got)
@@ -63,11 +64,11 @@ func TestTCFragments(t *testing.T) {
 // The ports are found behind six extension headers, and are hidden by a seventh.
 func TestTCExtensionHeaders(t *testing.T) {
 	onTCHooks(t, func(t *testing.T, hook loader.Hook) {
+		p := slow("p", 2)
+		p.Match.Protocol, p.Match.Ports = "udp", []policy.PortRange{{First: 2, Last: 2}}
+		s := loadTC(t, hook, 1024, p)
 		for headers := range 8 {
-			p := slow("p", 2)
-			p.Match.Protocol, p.Match.Ports = "udp", []policy.PortRange{{First: 2, Last: 2}}
-			s := loadTC(t, hook, 1024, p)
-			frame := s.bytes(udp("2001:db8::1"))
+			frame := s.bytes(udp(fmt.Sprintf("2001:db8:0:%d::1", headers)))
 			for range headers {
 				frame = extend(frame, 60, make([]byte, 8)) // destination options
 			}

@@ -73,6 +73,16 @@ func loadTCClocked(t *testing.T, hook loader.Hook, policies ...policy.Policy) (*
 	return loadTCWith(t, loader.StandaloneOptions{Hook: hook, Policies: policies, TableEntries: 1024, Objects: objects}), clock
 }
 
+// setClocks sets all clocks to an uptime in ns.
+func setClocks(t *testing.T, clock *bpfclock.Clock, now uint64) {
+	t.Helper()
+	jiffy, err := bpfclock.Jiffy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Set(bpfclock.Reading{Exact: now, Coarse: now, Jiffies: now / uint64(jiffy)})
+}
+
 // skb is what a test run may set of struct __sk_buff (linux/bpf.h), and read of it afterwards.
 type skb struct {
 	Departure uint64 // tstamp: ns of the monotonic clock; 0: at once
