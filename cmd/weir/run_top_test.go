@@ -1,21 +1,14 @@
 package main_test
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/weir-limiter/weir/internal/eventtest"
 )
 
 // runTopAnswers: the daemon listens to the events for everybody, and names sources on its socket alone.
 func runTopAnswers(t *testing.T, s *site) {
 	s.write(5, "eth0")
 	s.ok("attach", "eth0", "-c", s.file)
-	if _, err := os.Stat(filepath.Join(s.stateDir, "events")); err != nil {
-		eventtest.New(t, s.stateDir) // programs without events
-	}
 	p := s.run()
 	s.waitReady(200)
 	if answer := s.ask("GET", "/v1/top?n=3", ""); !strings.Contains(answer, `"busiest":[]`) {
