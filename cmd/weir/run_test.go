@@ -47,6 +47,7 @@ func TestRun(t *testing.T) {
 		"reload-whole":    runReloadWhole,
 		"hooks":           runHooks,
 		"top":             runTopAnswers,
+		"top-traffic":     runTopOfTraffic,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newSite(t, binary)) })
 	}
