@@ -148,7 +148,8 @@ func TestPolicyInTheKernel(t *testing.T) {
 // What was written of a policy comes back from the kernel, whole.
 func TestPolicyInTheKernelIsWhole(t *testing.T) {
 	s := newSite(t)
-	file := writeConfig(t, `table: {entries: 1024}
+	file := writeConfig(t, `interfaces: [{name: eth0}, {name: eth0, hook: tc-egress}]
+table: {entries: 1024}
 allow: [192.0.2.1/32]
 policies:
   - {name: wide, scope: per_ip, limit: 10, window: 10d, replaces: [upload], new_sources: {limit: 5000, window: 1s}}

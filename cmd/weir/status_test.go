@@ -109,7 +109,8 @@ func TestStatusFields(t *testing.T) {
 // What lists and bans did, strangers, and what was paced, at two hooks of one interface.
 func TestStatusOfLists(t *testing.T) {
 	s := newSite(t)
-	config := writeConfig(t, `table: {entries: 1024}
+	config := writeConfig(t, `interfaces: [{name: eth0}, {name: eth0, hook: tc-egress}]
+table: {entries: 1024}
 deny: [192.0.2.66/32]
 policies:
   - {name: per-client, scope: per_ip, limit: 10, window: 10d, match: {direction: ingress}, new_sources: {limit: 2, window: 2d}}
