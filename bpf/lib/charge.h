@@ -25,7 +25,6 @@ struct charge {
 	struct table_charge table;
 	__u64 hash;  /* of the bucket */
 	__u64 now;   /* ticks, exact */
-	__u64 delay; /* ticks until the packet may depart, by the policies so far */
 	__u32 rank; /* of the policy */
 	__u32 new_sources; /* 1: the rate is that of first-seen sources */
 };
@@ -39,7 +38,7 @@ static __always_inline struct bucket_set *charge_set(__u64 hash)
 
 static __always_inline struct slot *charge_slot(__u64 hash)
 {
-	__u32 index = slot_index(hash);
+	__u32 index = bpf_get_smp_processor_id() * WEIR_SLOTS + slot_index(hash);
 
 	return bpf_map_lookup_elem(&slots, &index);
 }
@@ -159,7 +158,8 @@ CHARGE_GLOBAL __u32 charge_slow(struct charge *c, struct slot *s, struct clock *
 			return 0; /* not for want of tokens: there is nothing to remember */
 		if (!mine)
 			charge_assign(s, c->hash, rate->id);
-		slot_deny(s, c->now, c->table.wait, tokens);
+		slot_deny(s, rate->coarse ? bpf_jiffies64() : c->now, c->table.wait,
+			  rate->coarse ? jiffy : 0, tokens);
 		return 0;
 	}
 	if (!mine)
@@ -169,20 +169,30 @@ CHARGE_GLOBAL __u32 charge_slow(struct charge *c, struct slot *s, struct clock *
 	return CHARGE_ADMITTED;
 }
 
-/* What the slot knows of the bucket: CHARGE_ADMITTED, CHARGE_DENIED, or 0 if it does not. */
-static __always_inline __u32 charge_by_slot(const volatile struct rate *rate, const struct charge *c,
-					    struct slot *s, struct clock *clock)
+static __always_inline void charge_begin(struct charge *c, __u32 rank, __u64 hash, __u64 tokens)
 {
-	__u64 now;
+	const volatile struct policy *policy = &policies[rank];
 
-	if (!slot_is(s, c->hash, rate->id))
+	__builtin_memset(c, 0, sizeof(*c));
+	c->table.cost = charge_cost(&policy->rate, tokens);
+	c->table.tokens = tokens;
+	c->table.evict_debt = policy->on_pressure == ON_PRESSURE_PASS;
+	c->hash = hash;
+	c->rank = rank;
+}
+
+/* What the slot knows of the bucket: CHARGE_ADMITTED, CHARGE_DENIED, or 0 if it does not. */
+static __always_inline __u32 charge_by_slot(const volatile struct rate *rate, struct slot *s,
+					    __u64 hash, __u64 tokens, struct clock *clock)
+{
+	if (!slot_is(s, hash, rate->id))
 		return 0;
-	if (slot_spend(s, c->table.tokens))
+	if (slot_spend(s, tokens))
 		return CHARGE_ADMITTED;
 	if (!s->deny_until)
 		return 0;
-	now = rate->coarse ? bucket_ticks(clock_coarse_ns(clock)) : clock_exact(clock);
-	return slot_denies(s, now, c->table.tokens) ? CHARGE_DENIED : 0;
+	return slot_denies(s, rate->coarse ? bpf_jiffies64() : clock_exact(clock), tokens) ?
+		       CHARGE_DENIED : 0;
 }
 
 /*
@@ -214,7 +224,7 @@ CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 	s = charge_slot(c->hash);
 	if (!s)
 		return CHARGE_ADMITTED;
-	flags = charge_by_slot(&policy->new_sources, c, s, clock);
+	flags = charge_by_slot(&policy->new_sources, s, c->hash, 1, clock);
 	if (!flags)
 		flags = charge_slow(c, s, clock);
 	c->new_sources = 0;
@@ -226,26 +236,34 @@ CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 	return flags & CHARGE_ADMITTED;
 }
 
-/* Charges a policy's bucket. Most packets end in one of the first two returns. */
-static __always_inline __u32 charge(const volatile struct policy *policy, struct charge *c,
+/*
+ * Charges a policy's bucket. Most packets end in the slot. c is a place to work in, of which the caller
+ * need know nothing: most packets never touch it.
+ */
+static __always_inline __u32 charge(__u32 rank, __u64 hash, __u64 tokens, struct charge *c,
 				    struct clock *clock)
 {
-	struct slot *s = charge_slot(c->hash);
+	const volatile struct policy *policy = &policies[rank];
+	struct slot *s = charge_slot(hash);
 	__u32 known;
 
 	if (!s)
-		return CHARGE_ADMITTED; /* the index is below WEIR_SLOTS */
-	known = charge_by_slot(&policy->rate, c, s, clock);
+		return CHARGE_ADMITTED; /* the index is below WEIR_SLOTS for each CPU */
+	known = charge_by_slot(&policy->rate, s, hash, tokens, clock);
 	if (known)
 		return known;
+	charge_begin(c, rank, hash, tokens);
 	if (policy->new_sources.limit.burst && !charge_stranger(c, clock))
 		return CHARGE_STRANGER;
 	return charge_slow(c, s, clock);
 }
 
-/* Charges a policy that paces. No slot knows of those: what counts is when each packet came. */
-static __always_inline __u32 charge_paced(struct charge *c, struct clock *clock)
+/* Charges a policy that paces, and says how long the packet has to wait. No slot knows of those: what
+ * counts is when each packet came. */
+static __always_inline __u32 charge_paced(__u32 rank, __u64 hash, __u64 tokens, struct charge *c,
+					  struct clock *clock)
 {
+	charge_begin(c, rank, hash, tokens);
 	c->table.ahead = CHARGE_PACE_MAX;
 	return charge_table(c, clock);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The packet's clocks. Each is read once, and only if something depends on it: reading the
- * exact one costs more than all else that an admitted packet needs. The coarse one, which the timer
- * interrupt moves, is a few times cheaper and behind by a tick (1 to 10 ms) at most.
+ * The packet's clocks. Each is read once, and only if something depends on it: reading the exact one
+ * costs more than all else that an admitted packet needs. The coarse one, which the timer interrupt
+ * moves, is a few times cheaper and behind by a jiffy (1 to 10 ms) at most. The count of jiffies
+ * itself is one load.
  */
 #ifndef WEIR_CLOCK_H
 #define WEIR_CLOCK_H

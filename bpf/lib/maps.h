@@ -23,11 +23,14 @@ struct {
 } table SEC(".maps");
 
 /*
- * What each CPU knows of the buckets that it used last. Shared like the table, as the bound on what a
- * source is admitted counts CPUs, not programs.
+ * What each CPU knows of the buckets that it used last: WEIR_SLOTS for the first CPU, then those of the
+ * next. Not a per-CPU map, so that user space can clear a slot in memory, and so that slots lie in
+ * cache lines of their own. Shared like the table, as the bound on what a source is admitted counts
+ * CPUs, not programs. The loader sets max_entries by the CPUs that there may be.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct slot);
 	__uint(max_entries, WEIR_SLOTS);
@@ -113,17 +116,22 @@ struct {
  */
 const volatile struct policy policies[WEIR_MAX_POLICIES] = {};
 const volatile __u32 hook = 0;             /* enum hook */
-const volatile __u32 enforce_count = 0;    /* the first so many policies enforce */
+const volatile __u32 enforce_count = 0;    /* the first so many policies enforce; */
+const volatile __u64 enforcing_policies = 0; /* the same as bits by rank */
 const volatile __u32 policy_count = 0;     /* the others up to here are in shadow */
 const volatile __u32 table_mask = 0;       /* sets - 1 */
+const volatile __u32 jiffy = 0;            /* ns, what one takes */
 const volatile __u32 multi_buffer = 0;     /* kernel 5.18: packets may span several buffers */
 
 /*
  * Which policies apply: in each of these words, and in the maps above, a bit by rank. A dimension that
  * no policy uses is off, and the verifier takes its code out of the program.
  */
-const volatile __u32 match_sources4 = 0;
+const volatile __u32 match_sources4 = 0;   /* by the tries */
 const volatile __u32 match_sources6 = 0;
+const volatile __u32 few_sources4 = 0;     /* or by so many of few_sources, IPv4's first, */
+const volatile __u32 few_sources6 = 0;     /* and IPv6's behind them up to here */
+const volatile struct few_source few_sources[WEIR_FEW_SOURCES] = {};
 const volatile __u32 match_protocol = 0;
 const volatile __u32 match_ports = 0;      /* by the map of that name */
 const volatile __u32 match_endpoint = 0;   /* protocol and port matter, if only for a bucket's key */

@@ -40,11 +40,31 @@ static __always_inline struct lpm_ipv6 match_ipv6(const struct packet *p)
 	return key;
 }
 
+/* Whether a source is in one of few prefixes. A trie takes 30 ns for one, these take one each. */
+static __always_inline void match_few(const struct packet *p, struct source_rule *sum)
+{
+	__u32 from = p->version == 4 ? 0 : few_sources4;
+	__u32 to = p->version == 4 ? few_sources4 : few_sources6;
+
+	for (__u32 i = 0; i < WEIR_FEW_SOURCES && i < few_sources6; i++) {
+		const volatile struct few_source *few = &few_sources[i];
+
+		if (i < from || i >= to || (p->source[0] & few->mask[0]) != few->prefix[0] ||
+		    (p->source[1] & few->mask[1]) != few->prefix[1])
+			continue;
+		sum->policies |= few->rule.policies;
+		if (sum->list != LIST_ALLOW && few->rule.list)
+			sum->list = few->rule.list;
+	}
+}
+
 /* What the configuration says of the source: the policies that take it, and allow or deny. */
 static __always_inline struct source_rule match_source(const struct packet *p)
 {
 	struct source_rule rule = { sourceless_policies, LIST_NONE, 0 }, *found = 0;
 
+	if (few_sources6)
+		match_few(p, &rule);
 	if (p->version == 4 && match_sources4) {
 		struct lpm_ipv4 key = match_ipv4(p);
 

@@ -22,47 +22,40 @@ static __always_inline __u64 police_tokens(const volatile struct policy *policy,
 	return tokens;
 }
 
-/* Charges one policy's bucket. Returns CHARGE_ flags. */
+/* Charges one policy's bucket, and counts what it admits. Returns CHARGE_ flags. */
 static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, struct clock *clock,
-					   struct charge *c)
+					   __u64 *delay)
 {
 	const volatile struct policy *policy = &policies[rank];
-	__u64 tokens = police_tokens(policy, p);
+	__u64 tokens = police_tokens(policy, p), hash = key_hash(policy, p);
+	struct charge c;
 	__u32 flags;
 
-	__builtin_memset(&c->table, 0, sizeof(c->table));
-	c->table.cost = charge_cost(&policy->rate, tokens);
-	c->table.tokens = tokens;
-	c->table.evict_debt = policy->on_pressure == ON_PRESSURE_PASS;
-	c->hash = key_hash(policy, p);
-	c->rank = rank;
-	if (hook != HOOK_TC_EGRESS || !policy->pace)
-		return charge(policy, c, clock);
-	flags = charge_paced(c, clock);
-	if (c->table.wait > c->delay)
-		c->delay = c->table.wait;
-	if ((flags & CHARGE_ADMITTED) && c->table.wait)
-		stats_paced(policy->slot, p);
+	if (hook != HOOK_TC_EGRESS || !policy->pace) {
+		flags = charge(rank, hash, tokens, &c, clock);
+	} else {
+		flags = charge_paced(rank, hash, tokens, &c, clock);
+		if (c.table.wait > *delay)
+			*delay = c.table.wait;
+		if ((flags & CHARGE_ADMITTED) && c.table.wait)
+			stats_paced(policy->slot, p);
+	}
+	if (flags & CHARGE_ADMITTED)
+		stats_policy(policy->slot, VERDICT_PASS, p);
 	return flags;
 }
 
 /* The same for the verifier to walk once, and not for every policy with all that was before it. */
 CHARGE_GLOBAL __u32 police_charge_at(__u32 rank, const struct packet *p, struct clock *clock,
-				     struct charge *c)
+				     __u64 *delay)
 {
-	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !c)
+	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !delay)
 		return CHARGE_ADMITTED;
-	return police_charge(rank, p, clock, c);
+	return police_charge(rank, p, clock, delay);
 }
 
-/* One policy is the usual number, and a call is not free: the first is inlined. */
-static __always_inline __u32 police_admits(__u32 rank, const struct packet *p, struct clock *clock,
-					   struct charge *c)
-{
-	return rank ? police_charge_at(rank, p, clock, c) : police_charge(0, p, clock, c);
-}
-
-/* Gives back what the policies in applied took from a packet that a later one, at rank, denies. */
+/* Gives back what the policies in applied took from a packet that a later one, at rank, denies: for
+ * them it has not been. */
 CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p)
 {
 	if (!p)
@@ -71,8 +64,10 @@ CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *
 		const volatile struct policy *policy = &policies[i];
 
 		/* The hash is made again: 64 of them would fill the stack. */
-		if (i < rank && (applied >> i & 1))
-			charge_refund(policy, key_hash(policy, p), police_tokens(policy, p));
+		if (i >= rank || !(applied >> i & 1))
+			continue;
+		charge_refund(policy, key_hash(policy, p), police_tokens(policy, p));
+		stats_undo_pass(policy->slot, p);
 	}
 	return 0;
 }
@@ -98,44 +93,43 @@ static __always_inline enum cause police_cause(__u32 flags)
 	return flags & CHARGE_STRANGER ? CAUSE_STRANGER : CAUSE_LIMIT;
 }
 
-/* Charges the policies that enforce, all of them or none: 0 if one denied. */
+/* Charges the policies that enforce, all of them or none: 0 if one denied. One policy is the usual number,
+ * and a call is not free: the first is inlined. */
 static __always_inline int police_enforce(const struct matched *m, const struct packet *p,
-					  struct clock *clock, struct charge *c, struct ruling *r)
+					  struct clock *clock, struct ruling *r)
 {
-	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
-		__u32 flags;
+	__u64 left = m->apply & enforcing_policies;
+	__u32 flags = CHARGE_ADMITTED, i = 0;
 
-		if (!(m->apply >> i & 1))
-			continue;
-		flags = police_admits(i, p, clock, c);
-		if (flags & CHARGE_ADMITTED)
-			continue;
-		police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
-		if (i)
-			police_refund(m->apply, i, p);
-		return 0;
+	if (left & 1)
+		flags = police_charge(0, p, clock, &r->delay);
+	while (flags & CHARGE_ADMITTED) {
+		left >>= 1;
+		if (!left || ++i >= WEIR_MAX_POLICIES)
+			return 1;
+		if (left & 1)
+			flags = police_charge_at(i, p, clock, &r->delay);
 	}
-	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++)
-		if (m->apply >> i & 1)
-			stats_policy(policies[i].slot, VERDICT_PASS, p);
-	return 1;
+	police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
+	if (i)
+		police_refund(m->apply, i, p);
+	return 0;
 }
 
 /* Charges the policies in shadow, each by itself: what they deny is counted, and passes. */
 static __always_inline void police_shadow(const struct matched *m, const struct packet *p,
-					  struct clock *clock, struct charge *c, struct ruling *r)
+					  struct clock *clock, struct ruling *r)
 {
 	for (__u32 i = enforce_count; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
+		__u64 delay = 0; /* nobody waits for a policy in shadow */
 		__u32 flags;
 
 		if (m->hide >> i & 1)
 			police_deny(i, p, VERDICT_SHADOW_DROP, CAUSE_FRAGMENT, r);
 		if (!(m->apply >> i & 1))
 			continue;
-		flags = police_admits(i, p, clock, c);
-		if (flags & CHARGE_ADMITTED)
-			stats_policy(policies[i].slot, VERDICT_PASS, p);
-		else
+		flags = police_charge_at(i, p, clock, &delay);
+		if (!(flags & CHARGE_ADMITTED))
 			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}
 }
@@ -172,13 +166,12 @@ static __always_inline int police_lists(const struct packet *p, __u32 list, stru
 
 /*
  * The verdict on a packet. Of several policies the one that denies counts the drop; the others
- * count nothing, for them the packet has not been. Those in shadow see what the enforcing ones let
+ * count nothing in the end, for them the packet has not been. Those in shadow see what the enforcing ones let
  * through: what they would see if they enforced.
  */
 static __always_inline void police(const struct packet *p, struct clock *clock, struct ruling *r)
 {
 	struct source_rule rule = match_source(p);
-	struct charge c = {};
 	struct matched m;
 
 	if (police_lists(p, rule.list, clock, r))
@@ -186,10 +179,8 @@ static __always_inline void police(const struct packet *p, struct clock *clock, 
 	m = match_policies(p, rule.policies);
 	if (match_endpoint && m.hide && police_hidden(&m, p, r))
 		return;
-	if (!police_enforce(&m, p, clock, &c, r))
-		return;
-	r->delay = c.delay; /* nobody waits for a policy in shadow */
-	police_shadow(&m, p, clock, &c, r);
+	if (police_enforce(&m, p, clock, r))
+		police_shadow(&m, p, clock, r);
 }
 
 #endif

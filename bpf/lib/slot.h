@@ -12,9 +12,9 @@
  *
  * A slot whose bucket changes gives its credit back first. The horizon errs only towards denial: it
  * is the instant at which the next token is due if nobody else takes it, it lasts 64 ms at most, so
- * that a bucket that is reset or refunded is asked again soon, and the clock that it is compared
- * with may be the coarse one, which is behind by a tick at most. That one is used where a burst
- * outlasts two ticks: what the bucket gains in the meantime is then not lost.
+ * that a bucket that is refunded is asked again soon, and it may be timed by jiffies, which make it
+ * last one longer at most. They are used where a burst outlasts two of them: what the bucket gains in
+ * the meantime is then not lost.
  *
  * A slot belongs to one CPU. Programs run there one after the other, with migration and softirqs
  * disabled, so that plain loads and stores will do. Two exceptions, each of one packet's cost or one
@@ -67,8 +67,8 @@ static __always_inline __u64 slot_worth(const struct slot *s)
 	return bucket_cost(&l, s->credit);
 }
 
-/* Whether the horizon holds. One that is farther ahead than any that was ever set, by a clock behind by 64 ms
- * at most, is a very old one, from before the ticks wrapped: a signed comparison would believe it for a year. */
+/* Whether the horizon holds. One that is farther ahead than any that was ever set is a very old one, from
+ * before the ticks wrapped: a signed comparison would believe it for a year. */
 static __always_inline int slot_denies(const struct slot *s, __u64 now, __u64 tokens)
 {
 	return s->deny_until - now - 1 < 2 * SLOT_HORIZON_MAX && tokens >= s->deny_tokens;
@@ -94,10 +94,16 @@ static __always_inline void slot_assign(struct slot *s, __u64 hash, __u64 rate_i
 	s->deny_until = 0;
 }
 
-/* Remembers a denial at now, of tokens that would pass after wait. */
-static __always_inline void slot_deny(struct slot *s, __u64 now, __u64 wait, __u64 tokens)
+/*
+ * Remembers a denial of tokens that would pass after wait, which is in ticks. now is in ticks too if
+ * jiffy is 0; else it counts jiffies of so many ns, and of the present one an unknown part has passed.
+ */
+static __always_inline void slot_deny(struct slot *s, __u64 now, __u64 wait, __u32 jiffy,
+				      __u64 tokens)
 {
-	s->deny_until = now + (wait < SLOT_HORIZON_MAX ? wait : SLOT_HORIZON_MAX);
+	if (wait > SLOT_HORIZON_MAX)
+		wait = SLOT_HORIZON_MAX;
+	s->deny_until = now + (jiffy ? (__u32)(wait >> BUCKET_TICK_SHIFT) / jiffy + 1 : wait);
 	s->deny_tokens = tokens;
 }
 

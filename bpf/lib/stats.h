@@ -23,6 +23,16 @@ static __always_inline void stats_policy(__u32 slot, enum verdict verdict,
 	c->bytes[verdict] += p->length;
 }
 
+static __always_inline void stats_undo_pass(__u32 slot, const struct packet *p)
+{
+	struct policy_counters *c = stats_of(slot);
+
+	if (!c)
+		return;
+	c->packets[VERDICT_PASS] -= p->segments;
+	c->bytes[VERDICT_PASS] -= p->length;
+}
+
 static __always_inline void stats_stranger(__u32 slot, const struct packet *p)
 {
 	struct policy_counters *c = stats_of(slot);

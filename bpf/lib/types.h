@@ -17,8 +17,9 @@
 
 #define WEIR_MAX_POLICIES 64
 #define WEIR_SET_WAYS 4
-#define WEIR_SLOTS 512        /* per CPU; a power of two, and 16 KiB: half of a first-level cache */
-#define WEIR_MAX_BANS 65536   /* of each address family */
+#define WEIR_SLOTS 512 /* per CPU; a power of two, and 16 KiB: half of a first-level cache */
+#define WEIR_MAX_BANS 65536 /* of each address family */
+#define WEIR_FEW_SOURCES 16 /* so many prefixes are compared sooner than a trie is walked */
 #define WEIR_NO_POLICY 255    /* where a policy's counter slot stands, of a verdict that no policy gave */
 
 /* What happened to a packet, as one policy sees it: an index into struct policy_counters. */
@@ -75,14 +76,15 @@ struct rate {
 	struct bucket_limit limit;
 	__u64 id;     /* token_time and frac_bits in one word, so that a slot knows what it is worth */
 	__u32 lease;  /* tokens that a CPU may hold at most: burst / (16 * CPUs), so 0 for a small one */
-	__u32 coarse; /* the coarse clock's tick is short beside the burst */
+	__u32 coarse; /* a jiffy is short beside the burst, so that jiffies may time a denial */
 };
 _Static_assert(sizeof(struct rate) == 48, "rate is shared with Go");
 
 /* What one CPU remembers of one bucket. */
 struct slot {
 	__u64 hash;       /* of the bucket, all of it */
-	__u64 deny_until; /* ticks; before it no packet of deny_tokens or more passes; 0: nothing known */
+	__u64 deny_until; /* before it no packet of deny_tokens or more passes; 0: nothing known. Jiffies
+			   * if the rate is coarse, else ticks */
 	__u64 rate_id;    /* struct rate.id; 0: never filled */
 	__u32 credit;     /* tokens that were taken from the bucket and are not spent yet */
 	__u32 deny_tokens;
@@ -138,6 +140,14 @@ struct source_rule {
 	__u32 _pad;
 };
 _Static_assert(sizeof(struct source_rule) == 16, "source_rule is shared with Go");
+
+/* The same for one of few prefixes, which are compared one after the other; host order. */
+struct few_source {
+	__u64 prefix[2];
+	__u64 mask[2];
+	struct source_rule rule; /* its own alone */
+};
+_Static_assert(sizeof(struct few_source) == 48, "few_source is shared with Go");
 
 /* Keys of the tries. Addresses are in network order. */
 struct lpm_ipv4 {

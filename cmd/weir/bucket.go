@@ -140,14 +140,14 @@ type bucketView struct {
 	Used       uint32        `json:"used"`
 }
 
-func (b *openBucket) view() (bucketView, error) {
-	s, err := b.table.Bucket(b.policy, loader.Key{Source: b.source}, loader.Now())
+func (b *openBucket) view() bucketView {
+	s := b.table.Bucket(b.policy, loader.Key{Source: b.source}, loader.Now())
 	p := b.policy
 	return bucketView{
 		Policy: p.Name, Interfaces: b.interfaces, Key: b.source, Bucket: bucketPrefix(p.Policy, b.source),
 		Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit, Burst: p.Burst,
 		Found: s.Found, Tokens: s.Tokens, Leased: s.Leased, Next: s.Next, Full: s.Full, Used: s.Used,
-	}, err
+	}
 }
 
 // bucketPrefix is the network whose sources share the bucket of one of them.
@@ -160,10 +160,7 @@ func bucketPrefix(p policy.Policy, source netip.Addr) netip.Prefix {
 }
 
 func getBucket(e *env, b *openBucket) error {
-	v, err := b.view()
-	if err != nil {
-		return err
-	}
+	v := b.view()
 	return e.show(v, func(p *page) {
 		g := fields("")
 		g.field("policy", "%s: %s, burst %s, on %s", v.Policy, b.policy.Rate(), burst(b.policy.Policy), strings.Join(v.Interfaces, ", "))
@@ -209,18 +206,9 @@ type resetView struct {
 }
 
 func resetBucket(e *env, b *openBucket) error {
-	before, err := b.view()
-	if err != nil {
-		return err
-	}
-	if _, err := b.table.ResetBucket(b.policy, loader.Key{Source: b.source}, loader.Now()); err != nil {
-		return err
-	}
-	after, err := b.view()
-	if err != nil {
-		return err
-	}
-	v := resetView{bucketView: after, Before: before.Tokens}
+	before := b.view()
+	b.table.ResetBucket(b.policy, loader.Key{Source: b.source}, loader.Now())
+	v := resetView{bucketView: b.view(), Before: before.Tokens}
 	return e.show(v, func(p *page) {
 		if !before.Found {
 			p.printf("%s: the bucket of %s was full already: the source has no entry in the table\n", v.Policy, bucketText(v.bucketView))

@@ -75,11 +75,7 @@ func (s *site) tokens() uint64 {
 		s.t.Fatal(err)
 	}
 	defer b.Close()
-	state, err := b.Bucket(&a.Policies[0], loader.Key{Source: s.B.IPv4}, loader.Now())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return state.Tokens
+	return b.Bucket(&a.Policies[0], loader.Key{Source: s.B.IPv4}, loader.Now()).Tokens
 }
 
 // send sends packets from B to A, and waits until the policy has judged so many in all.

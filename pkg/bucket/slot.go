@@ -27,51 +27,62 @@ type Rate struct {
 	Limit  Limit
 	ID     uint64 // TokenTime and FracBits in one word
 	Lease  uint32 // tokens that one CPU may hold at most
-	Coarse uint32 // 1: the coarse clock may decide about a remembered denial
+	Coarse uint32 // 1: jiffies may time a denial that is remembered
 }
 
-// NewRate says how slots on so many CPUs may stand in for buckets of a limit. tick is the resolution of
-// the coarse clock.
+// NewRate says how slots on so many CPUs may stand in for buckets of a limit. jiffy is how long one takes.
 //
 // A CPU may lease burst / (16 CPUs) tokens, so that a source is admitted no more than (1 + 1/16) burst +
-// rate * t in any interval t. The coarse clock is used where a burst outlasts two of its ticks, so that
-// what a bucket gains while a denial is remembered too long is not lost.
-func NewRate(l Limit, cpus int, tick time.Duration) Rate {
+// rate * t in any interval t. Jiffies are used where a burst outlasts two of them, so that what a bucket
+// gains while a denial is remembered too long is not lost.
+func NewRate(l Limit, cpus int, jiffy time.Duration) Rate {
 	r := Rate{
 		Limit: l,
 		ID:    uint64(l.FracBits)<<fracShift | l.TokenTime,
 		Lease: uint32(min(l.Burst/(leaseShare*uint64(max(cpus, 1))), math.MaxUint32)),
 	}
-	if l.Depth.Duration() >= 2*tick {
+	if l.Depth.Duration() >= 2*jiffy {
 		r.Coarse = 1
 	}
 	return r
 }
 
-// Clock is what the time is, by both clocks that the kernel has. The coarse one is behind the exact one,
-// by less than its tick.
-type Clock struct{ Exact, Coarse Ticks }
+// Clock is what the time is, by both clocks that the kernel's slots go by.
+type Clock struct {
+	Exact   Ticks
+	Jiffies uint64        // counted by the timer interrupt
+	Jiffy   time.Duration // how long one takes: 1 to 10 ms
+}
 
 // by is the clock that decides whether a remembered denial still holds.
-func (c Clock) by(r *Rate) Ticks {
+func (c Clock) by(r *Rate) uint64 {
 	if r.Coarse != 0 {
-		return c.Coarse
+		return c.Jiffies
 	}
-	return c.Exact
+	return uint64(c.Exact)
+}
+
+// after is the instant by that clock at which a wait will surely have passed, or nearly: of the present
+// jiffy an unknown part has. It lies one jiffy beyond at most.
+func (c Clock) after(r *Rate, wait Ticks) uint64 {
+	if r.Coarse != 0 {
+		return c.Jiffies + uint64(wait.Duration()/c.Jiffy) + 1
+	}
+	return uint64(c.Exact + wait)
 }
 
 // slot has the meaning, and the layout, of struct slot.
 type slot struct {
 	hash       uint64
-	denyUntil  Ticks
+	denyUntil  uint64 // by Clock.by
 	rateID     uint64
 	credit     uint32 // tokens
 	denyTokens uint32
 }
 
-// Slots are one CPU's, before a table: slot.h says what they are for. The zero value is empty. The
-// kernel's own can't be mapped; these are the reference that it is compared with, and what user space uses before its
-// own tables. They are not safe for concurrent use.
+// Slots are one CPU's, before a table: slot.h says what they are for. The zero value is empty. They are the
+// reference that the kernel's are compared with, and what user space has before tables of its own. They are not
+// safe for concurrent use.
 type Slots struct {
 	Table *Table
 	slots [SlotCount]slot
@@ -104,9 +115,9 @@ func (s *Slots) ask(hash uint64, r *Rate, now Clock, tokens uint64) (Taken, bool
 	return 0, false
 }
 
-// denies tells whether the horizon holds. One that is farther ahead than any that was ever set, by a clock
-// behind by 64 ms at most, is from before the ticks wrapped.
-func (s *slot) denies(now Ticks) bool { return s.denyUntil-now-1 < 2*horizonMax }
+// denies tells whether the horizon holds. One that is farther ahead than any that was ever set is from before
+// the ticks wrapped.
+func (s *slot) denies(now uint64) bool { return s.denyUntil-now-1 < uint64(2*horizonMax) }
 
 // charge is charge_table of charge.h.
 func (s *Slots) charge(hash uint64, r *Rate, now Clock, tokens uint64, evictDebt bool) Taken {
@@ -130,7 +141,7 @@ func (s *Slots) charge(hash uint64, r *Rate, now Clock, tokens uint64, evictDebt
 		*to = slot{hash: hash, rateID: r.ID}
 	}
 	if took&Admitted == 0 {
-		to.denyUntil, to.denyTokens = now.Exact+min(c.Wait, horizonMax), uint32(tokens)
+		to.denyUntil, to.denyTokens = now.after(r, min(c.Wait, horizonMax)), uint32(tokens)
 		return took
 	}
 	to.denyUntil, to.credit = 0, 0

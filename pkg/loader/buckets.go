@@ -14,48 +14,73 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// Buckets is the table that the kernel charges, mapped into this process, and what the CPUs know of it.
+// Buckets is the table that the kernel charges and the slots before it, mapped into this process.
 type Buckets struct {
 	*bucket.Table
-	memory []byte
-	slots  *ebpf.Map
+	table, slots []byte // the mappings
+	cpus         *bucket.CPUSlots
 }
 
 // OpenBuckets maps the table. What is done to it is done at once, for packets too.
 func (d *StateDir) OpenBuckets() (*Buckets, error) {
-	m, err := ebpf.LoadPinnedMap(d.pin(tablePin), nil)
+	table, err := ebpf.LoadPinnedMap(d.pin(tablePin), nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", d.name, ErrNothingAttached)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the pinned table: %w", explain(err))
 	}
-	defer m.Close()
+	defer table.Close()
 	slots, err := ebpf.LoadPinnedMap(d.pin("slots"), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open the pinned slots: %w (run: weir detach --all)", explain(err))
 	}
-	return mapBuckets(m, slots)
+	defer slots.Close()
+	return mapBuckets(table, slots)
 }
 
-// mapBuckets maps a table's memory, which outlives its descriptor. The slots' is taken over.
-func mapBuckets(table, slots *ebpf.Map) (*Buckets, error) {
-	size := int(table.MaxEntries()) * int(table.ValueSize())
-	memory, err := unix.Mmap(table.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("map the table of %d bytes: %w", size, err), slots.Close())
+// mapBuckets maps the memory of the table and of the slots, which outlives their descriptors.
+func mapBuckets(table, slots *ebpf.Map) (_ *Buckets, err error) {
+	b := &Buckets{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	if b.table, err = mapMemory(table); err != nil {
+		return nil, err
 	}
-	mapped, err := bucket.NewTable(memory)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", ErrIncompatible, err), unix.Munmap(memory), slots.Close())
+	if b.slots, err = mapMemory(slots); err != nil {
+		return nil, err
 	}
-	return &Buckets{Table: mapped, memory: memory, slots: slots}, nil
+	if b.Table, err = bucket.NewTable(b.table); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIncompatible, err)
+	}
+	if b.cpus, err = bucket.NewCPUSlots(b.slots); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIncompatible, err)
+	}
+	return b, nil
+}
+
+func mapMemory(m *ebpf.Map) ([]byte, error) {
+	size := int(m.MaxEntries()) * int(m.ValueSize())
+	memory, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", size, err)
+	}
+	return memory, nil
 }
 
 // Close unmaps the table, which must not be used any more.
 func (b *Buckets) Close() error {
-	b.Table = nil
-	return errors.Join(unix.Munmap(b.memory), b.slots.Close())
+	b.Table, b.cpus = nil, nil
+	var errs []error
+	for _, memory := range [][]byte{b.table, b.slots} {
+		if memory != nil {
+			errs = append(errs, unix.Munmap(memory))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // BucketState is one source's bucket at one instant.
@@ -77,11 +102,11 @@ type Key struct {
 }
 
 // Bucket reads a bucket of a policy.
-func (b *Buckets) Bucket(p *LoadedPolicy, key Key, now bucket.Ticks) (BucketState, error) {
+func (b *Buckets) Bucket(p *LoadedPolicy, key Key, now bucket.Ticks) BucketState {
 	hash := p.hash(key)
 	e, found := b.Lookup(hash)
 	if !found {
-		return BucketState{Tokens: p.Burst}, nil
+		return BucketState{Tokens: p.Burst}
 	}
 	s := BucketState{
 		Found:  true,
@@ -90,45 +115,16 @@ func (b *Buckets) Bucket(p *LoadedPolicy, key Key, now bucket.Ticks) (BucketStat
 		Full:   min(bucket.Debt(e.TAT, now), p.rate.Limit.Depth).Duration(),
 		Used:   e.Used,
 	}
-	slots, err := b.readSlots(hash)
-	for _, slot := range slots {
-		if slot.Hash == hash && slot.RateId == p.rate.ID {
-			s.Leased += uint64(slot.Credit)
-		}
-	}
-	return s, err
+	s.Leased = b.cpus.Leased(hash, &p.rate)
+	return s
 }
 
 // ResetBucket fills a bucket, and makes every CPU forget it; false if it has no entry, and so was full.
-func (b *Buckets) ResetBucket(p *LoadedPolicy, key Key, now bucket.Ticks) (bool, error) {
+func (b *Buckets) ResetBucket(p *LoadedPolicy, key Key, now bucket.Ticks) bool {
 	hash := p.hash(key)
 	found := b.Reset(hash, now)
-	slots, err := b.readSlots(hash)
-	if err != nil {
-		return found, err
-	}
-	known := false
-	for i := range slots {
-		if slots[i].Hash == hash {
-			slots[i], known = xdpSlot{}, true
-		}
-	}
-	if !known {
-		return found, nil
-	}
-	// A CPU that gave its slot to another bucket a moment ago gets back what it had: one lease at most.
-	if err := b.slots.Put(bucket.SlotIndex(hash), slots); err != nil {
-		return found, fmt.Errorf("clear the slots of a bucket: %w", explain(err))
-	}
-	return found, nil
-}
-
-// readSlots has each CPU's slot for a bucket, or for another one in its place.
-func (b *Buckets) readSlots(hash uint64) (slots []xdpSlot, err error) {
-	if err := b.slots.Lookup(bucket.SlotIndex(hash), &slots); err != nil {
-		return nil, fmt.Errorf("read the slots of a bucket: %w", explain(err))
-	}
-	return slots, nil
+	b.cpus.Forget(hash)
+	return found
 }
 
 func (p *LoadedPolicy) hash(k Key) uint64 {

@@ -1,10 +1,14 @@
 package loader
 
 import (
+	"cmp"
+	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
+	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -14,13 +18,18 @@ const (
 	listDeny  = 2
 )
 
+// fewSources is WEIR_FEW_SOURCES.
+const fewSources = len([16]xdpFewSource{})
+
 // portCount is the size of the map of ports, if any policy asks for one.
 const portCount = 1 << 16
 
 // classes say which policies apply to a packet: in every word a bit by rank. match.h joins them.
 type classes struct {
 	all         uint64
-	sources     map[netip.Prefix]xdpSourceRule
+	sources     map[netip.Prefix]xdpSourceRule // for the tries: of each prefix what the wider ones say too
+	few         []xdpFewSource                 // instead of them; IPv4's first
+	few4        int
 	sourceless  uint64 // satisfied by a source that no prefix covers
 	protocols   [256]uint64
 	anyProtocol bool     // no policy asks for a protocol
@@ -89,8 +98,8 @@ func (c *classes) addPorts(policies []policy.Policy) {
 	}
 }
 
-// classifySources makes a rule for every prefix that anybody names. The kernel finds the longest one that
-// covers a source, so each has in it what the shorter ones around it say.
+// classifySources makes a rule for every prefix that anybody names. A trie finds the longest one that covers a
+// source, so there each has in it what the shorter ones around it say.
 func (c *classes) classifySources(r ruleset) {
 	own := map[netip.Prefix]xdpSourceRule{}
 	for rank, p := range r.policies {
@@ -113,10 +122,35 @@ func (c *classes) classifySources(r ruleset) {
 		rule.List = listAllow
 		own[prefix] = rule
 	}
+	if len(own) <= fewSources {
+		c.addFew(own)
+		return
+	}
 	c.sources = make(map[netip.Prefix]xdpSourceRule, len(own))
 	lengths := prefixLengths(own)
 	for prefix := range own {
 		c.sources[prefix] = covering(own, lengths[prefix.Addr().Is4()], prefix, c.sourceless)
+	}
+}
+
+// addFew lays out what is compared prefix by prefix.
+func (c *classes) addFew(own map[netip.Prefix]xdpSourceRule) {
+	prefixes := slices.SortedFunc(maps.Keys(own), func(a, b netip.Prefix) int {
+		return cmp.Or(cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen()), a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	for _, prefix := range prefixes {
+		few := xdpFewSource{Rule: own[prefix]}
+		if prefix.Addr().Is4() {
+			c.few4++
+			a := prefix.Addr().As4()
+			few.Prefix[1] = uint64(binary.BigEndian.Uint32(a[:]))
+			few.Mask[1] = uint64(bucket.NewMask(uint8(prefix.Bits()), 0).IPv4)
+		} else {
+			a := prefix.Addr().As16()
+			few.Prefix = [2]uint64{binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])}
+			few.Mask = bucket.NewMask(0, uint8(prefix.Bits())).IPv6
+		}
+		c.few = append(c.few, few)
 	}
 }
 

@@ -39,7 +39,7 @@ type ruleset struct {
 // machine is what a program has to know of the machine.
 type machine struct {
 	cpus int
-	tick time.Duration // of the coarse clock
+	tick time.Duration // of the coarse clock: what a jiffy takes
 }
 
 func thisMachine() (machine, error) {

@@ -86,7 +86,7 @@ func load(spec *ebpf.CollectionSpec, p *plan, common *shared, current *current) 
 	if err := p.setConstants(spec, common.table().MaxEntries(), multiBuffer); err != nil {
 		return nil, err
 	}
-	p.sizeMaps(spec, common.table().MaxEntries())
+	p.sizeMaps(spec, common)
 	delete(spec.Maps, xdpMapIdentity) // for the loader alone
 	replacements := map[string]*ebpf.Map{}
 	for name, m := range common.maps {

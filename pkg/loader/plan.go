@@ -11,6 +11,7 @@ import (
 // plan is all that makes a program of its own out of the object.
 type plan struct {
 	hook      Hook
+	machine   machine
 	ruleset   ruleset
 	constants *constants
 	classes   *classes
@@ -24,7 +25,7 @@ func newPlan(h Hook, r ruleset, secret bucket.Secret, running []LoadedPolicy) (_
 		return nil, nil, err
 	}
 	slots, fresh := assignSlots(r.policies, running)
-	p := &plan{hook: h, ruleset: r}
+	p := &plan{hook: h, machine: m, ruleset: r}
 	if p.constants, err = m.encode(h, r.policies, secret, slots); err != nil {
 		return nil, nil, err
 	}
@@ -34,15 +35,22 @@ func newPlan(h Hook, r ruleset, secret bucket.Secret, running []LoadedPolicy) (_
 
 func (p *plan) setConstants(spec *ebpf.CollectionSpec, sets, multiBuffer uint32) error {
 	c := p.classes
+	var few [fewSources]xdpFewSource
+	copy(few[:], c.few)
 	for name, value := range map[string]any{
 		xdpVarHook:               p.hook.number(),
 		xdpVarPolicies:           p.constants.policies,
 		xdpVarEnforceCount:       p.constants.enforce,
+		xdpVarEnforcingPolicies:  firstBits(int(p.constants.enforce)),
 		xdpVarPolicyCount:        p.constants.count,
 		xdpVarTableMask:          sets - 1,
 		xdpVarMultiBuffer:        multiBuffer,
+		xdpVarJiffy:              uint32(p.machine.tick),
 		xdpVarMatchSources4:      truth(c.uses(true)),
 		xdpVarMatchSources6:      truth(c.uses(false)),
+		xdpVarFewSources:         few,
+		xdpVarFewSources4:        uint32(c.few4),
+		xdpVarFewSources6:        uint32(len(c.few)),
 		xdpVarMatchProtocol:      truth(!c.anyProtocol),
 		xdpVarMatchPorts:         truth(c.ports != nil),
 		xdpVarMatchEndpoint:      truth(c.endpoint != 0 || !c.anyProtocol),
@@ -60,6 +68,9 @@ func (p *plan) setConstants(spec *ebpf.CollectionSpec, sets, multiBuffer uint32)
 	return nil
 }
 
+// firstBits has the n lowest of 64 bits set. In Go a shift by 64 is 0.
+func firstBits(n int) uint64 { return ^uint64(0) >> (64 - n) }
+
 func truth(is bool) uint32 {
 	if is {
 		return 1
@@ -68,8 +79,12 @@ func truth(is bool) uint32 {
 }
 
 // sizeMaps makes what is not asked for as small as it can be.
-func (p *plan) sizeMaps(spec *ebpf.CollectionSpec, sets uint32) {
-	spec.Maps[xdpMapTable].MaxEntries = sets
+func (p *plan) sizeMaps(spec *ebpf.CollectionSpec, common *shared) {
+	for name, m := range common.maps {
+		if own := spec.Maps[name]; own != nil { // not the identity's: see load
+			own.MaxEntries = m.MaxEntries()
+		}
+	}
 	n4 := 0
 	for prefix := range p.classes.sources {
 		if prefix.Addr().Is4() {

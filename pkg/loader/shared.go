@@ -133,10 +133,17 @@ func newShared(spec *ebpf.CollectionSpec, entries int, secret bucket.Secret) (_ 
 			s.close()
 		}
 	}()
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count the CPUs: %w", err)
+	}
 	for _, m := range sharedPins {
 		mapSpec := spec.Maps[m.object].Copy()
-		if m.object == xdpMapTable {
+		switch m.object {
+		case xdpMapTable:
 			mapSpec.MaxEntries = uint32(entries / bucket.SetWays)
+		case xdpMapSlots:
+			mapSpec.MaxEntries = uint32(cpus * bucket.SlotCount)
 		}
 		made, err := ebpf.NewMap(mapSpec)
 		if err != nil {

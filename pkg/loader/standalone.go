@@ -57,11 +57,7 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 	}
 	undo.push(func() error { common.close(); return nil })
 	s := &Standalone{shared: common}
-	slots, err := common.maps[xdpMapSlots].Clone()
-	if err != nil {
-		return nil, fmt.Errorf("share the slots: %w", err)
-	}
-	if s.buckets, err = mapBuckets(common.table(), slots); err != nil {
+	if s.buckets, err = mapBuckets(common.table(), common.maps[xdpMapSlots]); err != nil {
 		return nil, err
 	}
 	undo.push(s.buckets.Close)

@@ -31,8 +31,13 @@ const (
 	tcVarControl            = "control"
 	tcVarEndpointPolicies   = "endpoint_policies"
 	tcVarEnforceCount       = "enforce_count"
+	tcVarEnforcingPolicies  = "enforcing_policies"
+	tcVarFewSources         = "few_sources"
+	tcVarFewSources4        = "few_sources4"
+	tcVarFewSources6        = "few_sources6"
 	tcVarHiddenDrop         = "hidden_drop"
 	tcVarHook               = "hook"
+	tcVarJiffy              = "jiffy"
 	tcVarMatchEndpoint      = "match_endpoint"
 	tcVarMatchPorts         = "match_ports"
 	tcVarMatchProtocol      = "match_protocol"
@@ -117,8 +122,13 @@ type tcVariableSpecs struct {
 	Control            *ebpf.VariableSpec `ebpf:"control"`
 	EndpointPolicies   *ebpf.VariableSpec `ebpf:"endpoint_policies"`
 	EnforceCount       *ebpf.VariableSpec `ebpf:"enforce_count"`
+	EnforcingPolicies  *ebpf.VariableSpec `ebpf:"enforcing_policies"`
+	FewSources         *ebpf.VariableSpec `ebpf:"few_sources"`
+	FewSources4        *ebpf.VariableSpec `ebpf:"few_sources4"`
+	FewSources6        *ebpf.VariableSpec `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.VariableSpec `ebpf:"hidden_drop"`
 	Hook               *ebpf.VariableSpec `ebpf:"hook"`
+	Jiffy              *ebpf.VariableSpec `ebpf:"jiffy"`
 	MatchEndpoint      *ebpf.VariableSpec `ebpf:"match_endpoint"`
 	MatchPorts         *ebpf.VariableSpec `ebpf:"match_ports"`
 	MatchProtocol      *ebpf.VariableSpec `ebpf:"match_protocol"`
@@ -190,8 +200,13 @@ type tcVariables struct {
 	Control            *ebpf.Variable `ebpf:"control"`
 	EndpointPolicies   *ebpf.Variable `ebpf:"endpoint_policies"`
 	EnforceCount       *ebpf.Variable `ebpf:"enforce_count"`
+	EnforcingPolicies  *ebpf.Variable `ebpf:"enforcing_policies"`
+	FewSources         *ebpf.Variable `ebpf:"few_sources"`
+	FewSources4        *ebpf.Variable `ebpf:"few_sources4"`
+	FewSources6        *ebpf.Variable `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.Variable `ebpf:"hidden_drop"`
 	Hook               *ebpf.Variable `ebpf:"hook"`
+	Jiffy              *ebpf.Variable `ebpf:"jiffy"`
 	MatchEndpoint      *ebpf.Variable `ebpf:"match_endpoint"`
 	MatchPorts         *ebpf.Variable `ebpf:"match_ports"`
 	MatchProtocol      *ebpf.Variable `ebpf:"match_protocol"`

@@ -36,19 +36,24 @@ func TestVerifierCost(t *testing.T) {
 }
 
 func verify(t *testing.T, n int) (walked int) {
-	spec, err := loadXdp()
+	spec, err := ObjectsOf(HookXDP)
 	if err != nil {
 		t.Fatal(err)
 	}
+	common, err := newShared(spec, 1<<12, bucket.Secret{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer common.close()
 	delete(spec.Maps, xdpMapIdentity)
-	p, _, err := newPlan(HookXDP, ruleset{policies: mixedPolicies(n)}, bucket.Secret{1, 2}, nil)
+	p, _, err := newPlan(HookXDP, ruleset{policies: mixedPolicies(n)}, common.secret, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.setConstants(spec, 1<<10, 1); err != nil {
+	if err := p.setConstants(spec, common.table().MaxEntries(), 1); err != nil {
 		t.Fatal(err)
 	}
-	p.sizeMaps(spec, 1<<10)
+	p.sizeMaps(spec, common)
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
 	})

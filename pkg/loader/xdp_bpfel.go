@@ -46,6 +46,13 @@ type xdpControlPage struct {
 	Bans        [2]uint32
 }
 
+type xdpFewSource struct {
+	_      structs.HostLayout
+	Prefix [2]uint64
+	Mask   [2]uint64
+	Rule   xdpSourceRule
+}
+
 type xdpHashKey struct {
 	_          structs.HostLayout
 	Offset     [2]uint64
@@ -156,8 +163,13 @@ const (
 	xdpVarControl            = "control"
 	xdpVarEndpointPolicies   = "endpoint_policies"
 	xdpVarEnforceCount       = "enforce_count"
+	xdpVarEnforcingPolicies  = "enforcing_policies"
+	xdpVarFewSources         = "few_sources"
+	xdpVarFewSources4        = "few_sources4"
+	xdpVarFewSources6        = "few_sources6"
 	xdpVarHiddenDrop         = "hidden_drop"
 	xdpVarHook               = "hook"
+	xdpVarJiffy              = "jiffy"
 	xdpVarMatchEndpoint      = "match_endpoint"
 	xdpVarMatchPorts         = "match_ports"
 	xdpVarMatchProtocol      = "match_protocol"
@@ -242,8 +254,13 @@ type xdpVariableSpecs struct {
 	Control            *ebpf.VariableSpec `ebpf:"control"`
 	EndpointPolicies   *ebpf.VariableSpec `ebpf:"endpoint_policies"`
 	EnforceCount       *ebpf.VariableSpec `ebpf:"enforce_count"`
+	EnforcingPolicies  *ebpf.VariableSpec `ebpf:"enforcing_policies"`
+	FewSources         *ebpf.VariableSpec `ebpf:"few_sources"`
+	FewSources4        *ebpf.VariableSpec `ebpf:"few_sources4"`
+	FewSources6        *ebpf.VariableSpec `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.VariableSpec `ebpf:"hidden_drop"`
 	Hook               *ebpf.VariableSpec `ebpf:"hook"`
+	Jiffy              *ebpf.VariableSpec `ebpf:"jiffy"`
 	MatchEndpoint      *ebpf.VariableSpec `ebpf:"match_endpoint"`
 	MatchPorts         *ebpf.VariableSpec `ebpf:"match_ports"`
 	MatchProtocol      *ebpf.VariableSpec `ebpf:"match_protocol"`
@@ -315,8 +332,13 @@ type xdpVariables struct {
 	Control            *ebpf.Variable `ebpf:"control"`
 	EndpointPolicies   *ebpf.Variable `ebpf:"endpoint_policies"`
 	EnforceCount       *ebpf.Variable `ebpf:"enforce_count"`
+	EnforcingPolicies  *ebpf.Variable `ebpf:"enforcing_policies"`
+	FewSources         *ebpf.Variable `ebpf:"few_sources"`
+	FewSources4        *ebpf.Variable `ebpf:"few_sources4"`
+	FewSources6        *ebpf.Variable `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.Variable `ebpf:"hidden_drop"`
 	Hook               *ebpf.Variable `ebpf:"hook"`
+	Jiffy              *ebpf.Variable `ebpf:"jiffy"`
 	MatchEndpoint      *ebpf.Variable `ebpf:"match_endpoint"`
 	MatchPorts         *ebpf.Variable `ebpf:"match_ports"`
 	MatchProtocol      *ebpf.Variable `ebpf:"match_protocol"`

@@ -75,7 +75,7 @@ func TestTwoCPUsShareOneBucket(t *testing.T) {
 				// No less than the first flood alone would have got.
 				r.expectRate(first, arrived, test.rate, test.burst, 1)
 				if n := r.used("p0", r.A.IPv4); n != arrived {
-					t.Errorf("the bucket gave %d tokens, %d packets arrived", n, arrived)
+					t.Errorf("the bucket gave %d tokens for packets, %d packets arrived", n, arrived)
 				}
 				for _, cpu := range cpus[:2] {
 					if r.byCPU()[cpu] == 0 {

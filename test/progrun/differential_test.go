@@ -42,16 +42,50 @@ func TestDifferential(t *testing.T) {
 		if err != nil {
 			t.Fatalf("WEIR_DIFFERENTIAL_SEED: %v", err)
 		}
-		differ(t, choicesOfSeed(n), framesPerScenario)
+		t.Log(differ(t, choicesOfSeed(n), framesPerScenario))
 		return
 	}
+	sum := tally{}
 	start, scenarios := time.Now(), uint64(0)
 	for d := differentialTime(t); time.Since(start) < d && !t.Failed(); scenarios++ {
 		t.Run(fmt.Sprintf("seed=%d", scenarios), func(t *testing.T) {
-			differ(t, choicesOfSeed(scenarios), framesPerScenario)
+			sum.add(differ(t, choicesOfSeed(scenarios), framesPerScenario))
 		})
 	}
-	t.Logf("%d scenarios of %d packets (WEIR_DIFFERENTIAL_SEED runs one of them again)", scenarios, framesPerScenario)
+	t.Logf("%d scenarios of %d packets (WEIR_DIFFERENTIAL_SEED runs one of them again): %v", scenarios, framesPerScenario, sum)
+	for what, n := range sum {
+		if n == 0 && scenarios >= 20 {
+			t.Errorf("no packet met %q: this test tested little", what)
+		}
+	}
+}
+
+// tally is how often what happened.
+type tally map[string]uint64
+
+func (t tally) add(other tally) {
+	for what, n := range other {
+		t[what] += n
+	}
+}
+
+// tally of a scenario, once it has been played.
+func (d *duel) tally() tally {
+	c := d.reference.count
+	sum := tally{"pressure": c.Pressure, "decided by a slot": d.bySlot}
+	for _, p := range d.reference.policies {
+		for verdict, n := range c.Policies[p.Name] {
+			sum[string(verdict)] += n.Packets
+		}
+		sum["strangers"] += c.Strangers[p.Name]
+	}
+	for reason, n := range c.Unparsed {
+		sum[reason] += n
+	}
+	for list, n := range c.Listed {
+		sum[list] += n.Packets
+	}
+	return sum
 }
 
 func differentialTime(t *testing.T) time.Duration {
@@ -75,9 +109,9 @@ func FuzzDifferential(f *testing.F) {
 }
 
 // differ runs one scenario.
-func differ(t *testing.T, c *choices, frames int) {
+func differ(t *testing.T, c *choices, frames int) tally {
 	t.Helper()
-	tick, err := coarseTick()
+	tick, err := bpfclock.Jiffy()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +128,7 @@ func differ(t *testing.T, c *choices, frames int) {
 	if t.Failed() {
 		t.Fatalf("after %d packets of\n%v", frames, d.scenario)
 	}
+	return d.tally()
 }
 
 // duel is a scenario, and the two that it is played on.
@@ -103,6 +138,7 @@ type duel struct {
 	program   *loader.Standalone
 	clock     *bpfclock.Clock
 	cpus      *affinity
+	bySlot    uint64 // packets that were charged without a look at the exact clock, and so at the table
 }
 
 func newDuel(t *testing.T, s *scenario) *duel {
@@ -160,13 +196,17 @@ func (d *duel) send(t *testing.T) {
 		d.cpus.change(t, pick(d.choices, d.cpus.all))
 	}
 	frame := d.frame()
-	exact, coarse := d.scenario.clock()
-	d.clock.Set(exact, coarse)
+	now := d.scenario.clock()
+	d.clock.Set(now)
 	got := send(t, d.program, frame)
-	want := d.reference.run(d.cpus.now, frame, exact, coarse)
+	charged := d.reference.charges
+	want := d.reference.run(d.cpus.now, frame, now)
+	if d.clock.Asked().Exact == 0 && d.reference.charges > charged {
+		d.bySlot++
+	}
 	if got != want {
-		t.Errorf("the program's verdict is %d, the reference's %d, at %d (coarse %d) on CPU %d, of the frame %x",
-			got, want, exact, coarse, d.cpus.now, frame[:min(len(frame), 100)])
+		t.Errorf("the program's verdict is %d, the reference's %d, at %+v on CPU %d, of the frame %x",
+			got, want, now, d.cpus.now, frame[:min(len(frame), 100)])
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
+	"github.com/weir-limiter/weir/test/internal/bpfclock"
 )
 
 // reference decides over packets as the shipped program is to do: which policies apply by policy.Classify, what they
@@ -22,10 +22,13 @@ type reference struct {
 	lists    policy.Lists
 	bans     map[netip.Prefix]uint64 // until when, in ns
 	ports    bool                    // somebody asks for protocol and port
+	jiffy    time.Duration
 
 	table *bucket.Table
 	cpus  map[int]*bucket.Slots
 	count loader.Counters
+
+	charges uint64 // how often a bucket was asked
 }
 
 // rule is what a policy's buckets are computed with.
@@ -43,7 +46,7 @@ func newReference(s *scenario) (*reference, error) {
 		return nil, err
 	}
 	r := &reference{
-		policies: policy.KernelPolicies(s.policies), lists: s.lists, bans: s.bans, rules: map[string]rule{},
+		policies: policy.KernelPolicies(s.policies), lists: s.lists, bans: s.bans, jiffy: time.Duration(s.tick), rules: map[string]rule{},
 		table: table, cpus: map[int]*bucket.Slots{}, count: newCounters(),
 	}
 	for _, p := range r.policies {
@@ -88,27 +91,21 @@ func newRate(limit uint64, window time.Duration, burst uint64) (bucket.Rate, err
 	if err != nil {
 		return bucket.Rate{}, err
 	}
-	tick, err := coarseTick()
+	jiffy, err := bpfclock.Jiffy()
 	if err != nil {
 		return bucket.Rate{}, err
 	}
 	l, err := bucket.NewLimit(limit, window, burst)
-	return bucket.NewRate(l, cpus, tick), err
+	return bucket.NewRate(l, cpus, jiffy), err
 }
 
-func coarseTick() (time.Duration, error) {
-	var tick unix.Timespec
-	err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
-	return time.Duration(tick.Nano()), err
-}
-
-// run decides over one frame that a CPU receives at an instant, in ns by both clocks: xdpPass or xdpDrop.
-func (r *reference) run(cpu int, frame []byte, exact, coarse uint64) uint32 {
+// run decides over one frame that a CPU receives at an instant: xdpPass or xdpDrop.
+func (r *reference) run(cpu int, frame []byte, at bpfclock.Reading) uint32 {
 	if r.cpus[cpu] == nil {
 		r.cpus[cpu] = &bucket.Slots{Table: r.table}
 	}
 	slots := r.cpus[cpu]
-	now := bucket.Clock{Exact: bucket.AtNanoseconds(exact), Coarse: bucket.AtNanoseconds(coarse)}
+	now := bucket.Clock{Exact: bucket.AtNanoseconds(at.Exact), Jiffies: at.Jiffies, Jiffy: r.jiffy}
 	packet, reason := refParse(frame, r.ports)
 	if reason != "" {
 		r.count.Unparsed[reason]++
@@ -117,7 +114,7 @@ func (r *reference) run(cpu int, frame []byte, exact, coarse uint64) uint32 {
 		return xdpPass
 	}
 	size := uint64(len(frame))
-	c := policy.Classify(r.policies, r.listsAt(coarse), packet)
+	c := policy.Classify(r.policies, r.listsAt(at.Coarse), packet)
 	if c.List != policy.ListNone {
 		add(r.count.Listed, string(c.List), size)
 		if c.List == policy.ListAllow {
@@ -180,6 +177,7 @@ func (r *reference) enforce(slots *bucket.Slots, policies []policy.Policy, packe
 }
 
 func (r *reference) charge(slots *bucket.Slots, p policy.Policy, packet policy.Packet, size uint64, now bucket.Clock) bool {
+	r.charges++
 	rule := r.rules[p.Name]
 	hash, evict := rule.hash(p, packet), p.OnPressure == policy.PressurePass
 	var took bucket.Taken

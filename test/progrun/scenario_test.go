@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/policy"
+	"github.com/weir-limiter/weir/test/internal/bpfclock"
 )
 
 // scenario is a set of policies and lists, and what made it, which goes on to make packets and clocks.
@@ -137,9 +138,9 @@ func (s *scenario) endpoint(p *policy.Policy) {
 	}
 }
 
-// clock moves the time on, and reads both clocks. Mostly by a small step; now and then back, as on a CPU whose clock is
+// clock moves the time on, and reads the clocks. Mostly by a small step; now and then back, as on a CPU whose clock is
 // behind; and rarely by anything up to years, over the wrap of the ticks.
-func (s *scenario) clock() (exact, coarse uint64) {
+func (s *scenario) clock() bpfclock.Reading {
 	switch s.below(64) {
 	case 0:
 		s.exact -= s.word() % uint64(time.Millisecond)
@@ -150,7 +151,9 @@ func (s *scenario) clock() (exact, coarse uint64) {
 		s.exact += s.word() % (s.step + 1)
 	}
 	s.exact = max(s.exact, 1)
-	return s.exact, max(s.exact-min(s.exact, s.word()%s.tick), 1)
+	coarse := max(s.exact-min(s.exact, s.word()%s.tick), 1)
+	// Jiffies are moved by the same interrupt; they began to count before the clock did.
+	return bpfclock.Reading{Exact: s.exact, Coarse: coarse, Jiffies: coarse/s.tick + 1<<32}
 }
 
 func (s *scenario) String() string {

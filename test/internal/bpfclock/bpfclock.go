@@ -1,12 +1,13 @@
-// Package bpfclock puts a test's clock into a BPF program, in place of the kernel's two. The program stays what is
-// shipped but for its calls of bpf_ktime_get_ns and bpf_ktime_get_coarse_ns: each becomes a call of a function of
-// this package, which returns what the test set, or the kernel's own clock, and takes down what it returned.
+// Package bpfclock puts a test's clock into a BPF program, in place of the kernel's three. The program stays what is
+// shipped but for its calls of bpf_ktime_get_ns, bpf_ktime_get_coarse_ns and bpf_jiffies64: each becomes a call of a
+// function of this package, which returns what the test set, or the kernel's own clock, and takes down what it returned.
 package bpfclock
 
 import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -15,25 +16,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// page is what the program and the test share. Instants are in ns; 0 says that there is none.
+// page is what the program and the test share. 0 says that there is no instant.
 type page struct {
-	set  [2]atomic.Uint64 // what the exact and the coarse clock are to return; 0: the kernel's own
-	read [2]atomic.Uint64 // what they returned last
-	runs atomic.Uint64    // recorded ones
+	set  [clockCount]atomic.Uint64 // what the clocks are to return; 0: the kernel's own
+	read [clockCount]atomic.Uint64 // what they returned last
+	runs atomic.Uint64             // recorded ones
 }
 
 const (
-	exact = iota
-	coarse
+	exact  = iota // ns
+	coarse        // ns
+	jiffies
+	clockCount
 )
 
 // clocks are the helpers that are replaced, and by what.
-var clocks = [...]struct {
+var clocks = [clockCount]struct {
 	helper asm.BuiltinFunc
 	symbol string
 }{
-	exact:  {asm.FnKtimeGetNs, "injected_exact"},
-	coarse: {asm.FnKtimeGetCoarseNs, "injected_coarse"},
+	exact:   {asm.FnKtimeGetNs, "injected_exact"},
+	coarse:  {asm.FnKtimeGetCoarseNs, "injected_coarse"},
+	jiffies: {asm.FnJiffies64, "injected_jiffies"},
 }
 
 // Clock is the clock of the programs that it was injected into. It starts as the kernel's own.
@@ -79,10 +83,27 @@ func (c *Clock) Close() error {
 	return errors.Join(errs...)
 }
 
-// Set sets both clocks, in ns; 0 stands for the kernel's own.
-func (c *Clock) Set(exactNS, coarseNS uint64) {
-	c.page.set[exact].Store(exactNS)
-	c.page.set[coarse].Store(coarseNS)
+// Reading is what the three clocks say at one instant. 0 stands for the kernel's own or, of what a program
+// read, for one that it did not.
+type Reading struct{ Exact, Coarse, Jiffies uint64 }
+
+// Jiffy is how long one takes, on this machine.
+func Jiffy() (time.Duration, error) {
+	var tick unix.Timespec
+	err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
+	return time.Duration(tick.Nano()), err
+}
+
+// Set sets the clocks.
+func (c *Clock) Set(to Reading) {
+	c.page.set[exact].Store(to.Exact)
+	c.page.set[coarse].Store(to.Coarse)
+	c.page.set[jiffies].Store(to.Jiffies)
+}
+
+// Asked tells what was read since it was last asked.
+func (c *Clock) Asked() Reading {
+	return Reading{c.page.read[exact].Swap(0), c.page.read[coarse].Swap(0), c.page.read[jiffies].Swap(0)}
 }
 
 // Inject makes a program, not yet loaded, read this clock, and returns how many calls it replaced.

@@ -15,8 +15,8 @@ const MaxRuns = 1 << 20
 
 // Run is one run of a program that is recorded.
 type Run struct {
-	Exact, Coarse uint64 // what the clocks said, in ns; 0: the program did not ask
-	Verdict       uint64 // what the program returned
+	Reading        // what the clocks said
+	Verdict uint64 // what the program returned
 }
 
 // Record makes a program that this clock is injected into take down each of its runs. They must be on one CPU. Tracing from
@@ -42,7 +42,9 @@ func (c *Clock) wrapper(function string) asm.Instructions {
 		asm.Instructions{
 			asm.Mov.Reg(asm.R6, asm.R1),
 			asm.LoadMapValue(asm.R7, c.shared.FD(), 0),
-			asm.StoreImm(asm.R7, readExact, 0, asm.DWord), asm.StoreImm(asm.R7, readExact+8, 0, asm.DWord),
+			asm.Mov.Imm(asm.R0, 0),
+			asm.StoreMem(asm.R7, readExact, asm.R0, asm.DWord), asm.StoreMem(asm.R7, readExact+8, asm.R0, asm.DWord),
+			asm.StoreMem(asm.R7, readExact+16, asm.R0, asm.DWord),
 			asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label(function), asm.Mov.Reg(asm.R8, asm.R0),
 			asm.LoadMem(asm.R9, asm.R7, runs, asm.DWord), asm.StoreMem(asm.R10, -4, asm.R9, asm.Word),
 			asm.Add.Imm(asm.R9, 1), asm.StoreMem(asm.R7, runs, asm.R9, asm.DWord),
@@ -52,7 +54,8 @@ func (c *Clock) wrapper(function string) asm.Instructions {
 		asm.Instructions{
 			asm.LoadMem(asm.R1, asm.R7, readExact, asm.DWord), asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
 			asm.LoadMem(asm.R1, asm.R7, readExact+8, asm.DWord), asm.StoreMem(asm.R0, 8, asm.R1, asm.DWord),
-			asm.StoreMem(asm.R0, 16, asm.R8, asm.DWord),
+			asm.LoadMem(asm.R1, asm.R7, readExact+16, asm.DWord), asm.StoreMem(asm.R0, 16, asm.R1, asm.DWord),
+			asm.StoreMem(asm.R0, 24, asm.R8, asm.DWord),
 			asm.Mov.Reg(asm.R0, asm.R8).WithSymbol("recorded"), asm.Return(),
 		},
 	)

@@ -1,0 +1,85 @@
+package bucket
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+const slotSize = 32
+
+// kernelSlot has the layout of struct slot. The kernel changes it without an atomic, as it is one CPU's own.
+type kernelSlot struct {
+	hash      atomic.Uint64
+	denyUntil atomic.Uint64
+	rateID    atomic.Uint64
+	credit    atomic.Uint32
+	_         uint32
+}
+
+// CPUSlots are the slots of all CPUs that the kernel has, over the memory that it has them in.
+type CPUSlots struct {
+	cpus []([SlotCount]kernelSlot)
+	mem  []byte // keeps a heap of them alive
+}
+
+// NewCPUSlots lays slots over mem, which must have those of whole CPUs and start at a multiple of 8.
+func NewCPUSlots(mem []byte) (*CPUSlots, error) {
+	n := len(mem) / (SlotCount * slotSize)
+	start := unsafe.Pointer(unsafe.SliceData(mem))
+	if n == 0 || len(mem) != n*SlotCount*slotSize || uintptr(start)%8 != 0 {
+		return nil, fmt.Errorf("%w: %d bytes at %p, want the slots of whole CPUs, %d bytes each", ErrMemory, len(mem), start, SlotCount*slotSize)
+	}
+	return &CPUSlots{cpus: unsafe.Slice((*[SlotCount]kernelSlot)(start), n), mem: mem}, nil
+}
+
+// Leased is how many tokens CPUs have taken from the bucket that hash names, and not spent yet.
+func (s *CPUSlots) Leased(hash uint64, r *Rate) (tokens uint64) {
+	for cpu := range s.cpus {
+		slot := &s.cpus[cpu][SlotIndex(hash)]
+		if slot.hash.Load() == hash && slot.rateID.Load() == r.ID {
+			tokens += uint64(slot.credit.Load())
+		}
+	}
+	return tokens
+}
+
+// Forget makes every CPU ask the table about the bucket that hash names. A CPU that charges it at the same
+// moment may keep what it leased.
+func (s *CPUSlots) Forget(hash uint64) {
+	for cpu := range s.cpus {
+		slot := &s.cpus[cpu][SlotIndex(hash)]
+		if slot.hash.Load() == hash {
+			slot.rateID.Store(0) // it is nobody's now; what credit it has is gone
+			slot.credit.Store(0)
+		}
+	}
+}
+
+// CPU is a copy of the slots of one CPU that hold something.
+type CPU struct {
+	Leasing int    // slots with tokens that are not spent yet
+	Denying int    // slots that remember a denial, perhaps one of the past
+	Leased  uint64 // tokens in all of them
+}
+
+// Summary counts what each CPU's slots hold.
+func (s *CPUSlots) Summary() []CPU {
+	all := make([]CPU, len(s.cpus))
+	for cpu := range s.cpus {
+		for i := range s.cpus[cpu] {
+			slot := &s.cpus[cpu][i]
+			if slot.rateID.Load() == 0 {
+				continue
+			}
+			if credit := slot.credit.Load(); credit > 0 {
+				all[cpu].Leasing++
+				all[cpu].Leased += uint64(credit)
+			}
+			if slot.denyUntil.Load() != 0 {
+				all[cpu].Denying++
+			}
+		}
+	}
+	return all
+}
