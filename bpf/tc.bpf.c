@@ -12,15 +12,19 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #define TC_HEADERS 192 /* bytes: more than the headers that are usually read take */
 
 /*
- * Asks the kernel for the headers in one piece: 1 if there may be more to see than before. A driver
- * may leave all but the Ethernet header in pages; the stack's own packets have their headers in front.
+ * Asks the kernel for the headers in one piece, if they are not. A driver may leave all but the Ethernet
+ * header in pages; the stack's own packets have their headers in front. 1: it was asked, and the packet has
+ * to be parsed again, even if it was in vain, as every pointer into it is void since.
  */
 static __always_inline int tc_pull(struct __sk_buff *skb)
 {
 	__u32 linear = skb->data_end - skb->data;
 	__u32 want = skb->len < TC_HEADERS ? skb->len : TC_HEADERS;
 
-	return linear < want && !bpf_skb_pull_data(skb, want);
+	if (linear >= want)
+		return 0;
+	bpf_skb_pull_data(skb, want); /* when it fails there is no more to see, and parsing says so */
+	return 1;
 }
 
 static __always_inline int tc_parse(struct __sk_buff *skb, struct parse_cursor *cursor,
