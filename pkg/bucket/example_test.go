@@ -13,9 +13,9 @@ import (
 func Example() {
 	limit, _ := bucket.NewLimit(1000, time.Second, 200)
 	fmt.Println("token time", limit.TokenTime, "ticks, depth", limit.Depth, "ticks")
-	const cpus, tick = 2, 4 * time.Millisecond
-	rate := bucket.NewRate(limit, cpus, tick)
-	fmt.Println("lease", rate.Lease, "tokens for each CPU; by the coarse clock:", rate.Coarse == 1)
+	const cpus, jiffy = 2, 4 * time.Millisecond
+	rate := bucket.NewRate(limit, cpus, jiffy)
+	fmt.Println("lease", rate.Lease, "tokens for each CPU; denials are timed by jiffies:", rate.Coarse == 1)
 
 	secret := bucket.Secret{1, 2}
 	key := bucket.DeriveKey(secret, "per_ip", "per-client")
@@ -26,14 +26,14 @@ func Example() {
 		hash, bucket.SlotIndex(hash), hash%uint64(table.Sets()), bucket.Fingerprint(hash))
 
 	newSources, _ := bucket.NewLimit(1000, time.Second, 1000)
-	strangers := bucket.NewRate(newSources, cpus, tick)
+	strangers := bucket.NewRate(newSources, cpus, jiffy)
 	strangersKey := bucket.DeriveKey(secret, "new_sources", "per-client")
 	strangersHash := strangersKey.HashGlobal()
 	fmt.Printf("strangers: hash %#016x, set %#x\n", strangersHash, strangersHash%uint64(table.Sets()))
 
 	now := bucket.AtNanoseconds(uint64(time.Hour))
 	fmt.Println("now", uint64(now))
-	clock := bucket.Clock{Exact: now, Coarse: now}
+	clock := bucket.Clock{Exact: now, Jiffies: 900_000, Jiffy: jiffy}
 	slots := bucket.Slots{Table: table}
 	send := func() bool {
 		flags, known := slots.TakeNew(hash, &rate, strangersHash, &strangers, clock, 1, true)
@@ -51,17 +51,18 @@ func Example() {
 	entry, _ := table.Lookup(hash)
 	fmt.Println("admitted at that instant:", admitted, "and then the wait is", limit.Wait(entry.TAT, now, 1).Duration())
 
-	// The slot remembers it: it does not even see that the bucket is full again.
-	table.Reset(hash, now)
-	clock.Coarse += bucket.AtNanoseconds(999_999)
-	clock.Exact += bucket.AtNanoseconds(999_999)
-	fmt.Println("admitted 1 ns before the horizon:", send())
-	clock.Coarse += bucket.AtNanoseconds(1)
-	clock.Exact += bucket.AtNanoseconds(1)
-	fmt.Println("admitted at the horizon:", send())
+	// The slot remembers it until the next jiffy, whatever the exact clock says; what flows in meanwhile is not lost.
+	clock.Exact += bucket.AtNanoseconds(uint64(jiffy))
+	fmt.Println("admitted before the horizon:", send())
+	clock.Jiffies++
+	admitted = 0
+	for send() {
+		admitted++
+	}
+	fmt.Println("admitted after it:", admitted)
 	// Output:
 	// token time 256000000 ticks, depth 51200000000 ticks
-	// lease 6 tokens for each CPU; by the coarse clock: true
+	// lease 6 tokens for each CPU; denials are timed by jiffies: true
 	// hash 0xd5d13a9f2463bdb3, slot 465, set 0x3bdb3, fingerprint 0xd5d13a9f
 	// strangers: hash 0xb017c72dfbcef588, set 0x2f588
 	// now 921600000000000
@@ -75,6 +76,6 @@ func Example() {
 	// packet 8 used 8 TAT now + 2048000000
 	// packet 9 used 15 TAT now + 3840000000
 	// admitted at that instant: 200 and then the wait is 1ms
-	// admitted 1 ns before the horizon: false
-	// admitted at the horizon: true
+	// admitted before the horizon: false
+	// admitted after it: 4
 }
