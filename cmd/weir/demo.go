@@ -31,8 +31,8 @@ each: a well-behaved client, a flooder over IPv4, one over IPv6, a botnet each o
 limit, a flood of forged random sources, and a host that is banned.
 
 It needs root and nothing else, touches no interface of this machine and no weir that is running, and
-removes everything at its end, on Ctrl-C too. Where packets get lost outside weir, as on a machine that stands
-still, it plays the part with weir again, three times at most. It fails if it could not prove what it set out to.`,
+removes everything at its end, on Ctrl-C too. Where the machine is too busy to show anything,
+it plays the part with weir again, three times at most. It fails if it could not prove what it set out to.`,
 		Example: "  weir demo\n  weir demo --duration 1m\n  weir demo -o json | jq -r .summary",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

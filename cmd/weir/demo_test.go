@@ -32,7 +32,7 @@ func demoResult() *demo.Result {
 			Elapsed: with + 30*time.Millisecond,
 			Clients: []demo.Client{
 				{Name: "good client", Kind: demo.KindGood, Family: "ipv4", Sent: 2000, Passed: 1999, Dropped: 1, Rate: 199.96, Verdict: "lost 1 packet"},
-				{Name: "IPv6 flooder", Kind: demo.KindFlooder, Family: "ipv6", Sent: 500_000, Passed: 10_199, Dropped: 489_801, Rate: 1000.5,
+				{Name: "IPv6 flooder", Kind: demo.KindFlooder, Family: "ipv6", Sent: 500_000, Passed: 10_999, Dropped: 489_001, Rate: 1000.5,
 					OK: true, Verdict: "held to 1000/s"},
 				{Name: "spoofed flood", Kind: demo.KindSpoofed, Family: "ipv4", Sent: 500_000, Passed: 10_800, Dropped: 489_200, Rate: 1000,
 					OK: true, Verdict: "strangers held to 1000/s"},
@@ -72,12 +72,12 @@ func TestDemoTable(t *testing.T) {
 			"With weir on the gateway's eth0 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 10.0 of 10s",
 			"CLIENT            SENT  PASSED  DROPPED     RATE       LIMIT  VERDICT",
 			"good client      2,000   1,999        1    200/s      1000/s  lost 1 packet",
-			"IPv6 flooder   500,000  10,199  489,801  1,001/s      1000/s  held to 1000/s",
+			"IPv6 flooder   500,000  10,999  489,001  1,001/s      1000/s  held to 1000/s",
 			"spoofed flood  500,000  10,800  489,200  1,000/s  1000/s new  strangers held to 1000/s",
 			"TCP exchanges of the good client: 998 ok, 2 failed, half within 131µs, 99 % within 4.19ms",
 			"")},
 		{"once more", demo.Progress{Attached: true, Attempt: 2, Of: 10 * time.Second, Now: started}, lines(
-			"Packets got lost outside weir, so once more: with weir on the gateway's eth0 ━───────── 0.5 of 10s",
+			"This machine was too busy, so once more: with weir on the gateway's eth0 ━───────────── 0.5 of 10s",
 			"CLIENT       SENT  PASSED  DROPPED   RATE   LIMIT  VERDICT",
 			"good client   400     400        0  200/s  1000/s",
 			"TCP exchanges of the good client: 0 ok, 0 failed, half within 0s, 99 % within 0s",
@@ -140,7 +140,7 @@ func TestDemoScreen(t *testing.T) {
 			if n := strings.Count(got, "CLIENT"); n != c.tables {
 				t.Errorf("%d tables, want %d:\n%q", n, c.tables, got)
 			}
-			if n := strings.Count(got, "per-client   1000/s for each source, with a burst of 200; of sources never seen before, 1000/s\n"); n != 1 {
+			if n := strings.Count(got, "per-client   1000/s for each source; new_sources: 1000/s that were never seen before\n"); n != 1 {
 				t.Errorf("introduced %d times", n)
 			}
 		})
@@ -200,9 +200,9 @@ func TestDemoJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"duration":"10s","policy":{"limit":1000,"window":"1s","burst":200,"new_sources":1000,"network":3000},"clients":[` +
+	want := `{"duration":"10s","policy":{"limit":1000,"window":"1s","burst":1000,"new_sources":1000,"network":3000},"clients":[` +
 		`{"name":"good client","kind":"good","family":"ipv4","sent":2000,"passed":1999,"dropped":1,"limit":"1000/s","rate":200,"verdict":"lost 1 packet"},` +
-		`{"name":"IPv6 flooder","kind":"flooder","family":"ipv6","sent":500000,"passed":10199,"dropped":489801,"limit":"1000/s","rate":1000.5,"verdict":"held to 1000/s"},` +
+		`{"name":"IPv6 flooder","kind":"flooder","family":"ipv6","sent":500000,"passed":10999,"dropped":489001,"limit":"1000/s","rate":1000.5,"verdict":"held to 1000/s"},` +
 		`{"name":"spoofed flood","kind":"spoofed","family":"ipv4","sent":500000,"passed":10800,"dropped":489200,"limit":"1000/s new","rate":1000,"verdict":"strangers held to 1000/s"}],` +
 		`"exchanges":{"ok":998,"failed":2,"p50_ns":131071,"p99_ns":4194303},"kernel":{"passed":24002,"dropped":979002,"strangers":489200,"banned":0},` +
 		`"before":{"clients":[{"name":"good client","kind":"good","family":"ipv4","sent":400,"passed":400,"dropped":0,"limit":"1000/s","rate":200},` +

@@ -51,9 +51,9 @@ func (s *demoScreen) begin() {
 	p.printf("Six hosts send through a router to a gateway, all in network namespaces of this process.\n")
 	each, network := demo.PerClient(), demo.PerNetwork()
 	g := fields("")
-	g.field(each.Name, "%s for each source, with a burst of %s; of sources never seen before, %s",
-		each.Rate(), thousands(each.Burst), policy.Policy{Limit: each.NewSources.Limit, Window: each.NewSources.Window}.Rate())
-	g.field(network.Name, "%s for each IPv4 /%d, with a burst of %s", network.Rate(), network.IPv4Prefix, thousands(network.Burst))
+	g.field(each.Name, "%s for each source; new_sources: %s that were never seen before",
+		each.Rate(), policy.Policy{Limit: each.NewSources.Limit, Window: each.NewSources.Window}.Rate())
+	g.field(network.Name, "%s for each IPv4 /%d", network.Rate(), network.IPv4Prefix)
 	g.write(p)
 	p.printf("\n")
 }
@@ -110,7 +110,7 @@ func writeDemoTitle(p *page, progress demo.Progress) {
 	if progress.Attached {
 		title = "With weir on the gateway's eth0 "
 		if progress.Attempt > 1 {
-			title = "Packets got lost outside weir, so once more: with weir on the gateway's eth0 "
+			title = "This machine was too busy, so once more: with weir on the gateway's eth0 "
 		}
 	}
 	elapsed := min(progress.Now.Elapsed, progress.Of)

@@ -41,13 +41,15 @@ func (o Options) Validate() error {
 }
 
 // attempts is how often the part with weir is played at most. It is played again only when packets got lost outside
-// weir, as on a machine that stood still: then nothing was shown, neither for weir nor against it.
+// weir, or nobody could send for a while, as on a machine that stood still: then nothing was shown, neither for weir nor
+// against it.
 const attempts = 3
 
-// PerClient is the policy that holds each source to its limit, and those that were never seen to theirs together.
+// PerClient is the policy that holds each source to its limit, and those that were never seen to theirs together. Its burst
+// is a second's, so that a flooder that this machine kept from sending for a moment gets what it missed.
 func PerClient() policy.Policy {
 	return policy.Policy{
-		Name: "per-client", Scope: policy.ScopePerIP, Limit: 1000, Window: time.Second, Burst: 200, Priority: 1,
+		Name: "per-client", Scope: policy.ScopePerIP, Limit: 1000, Window: time.Second, Priority: 1,
 		NewSources: &policy.NewSources{Limit: 1000, Window: time.Second},
 	}.WithDefaults()
 }
@@ -55,7 +57,7 @@ func PerClient() policy.Policy {
 // PerNetwork is the policy that holds all sources of a network together.
 func PerNetwork() policy.Policy {
 	return policy.Policy{
-		Name: "per-network", Scope: policy.ScopePerIP, Limit: 3000, Window: time.Second, Burst: 600,
+		Name: "per-network", Scope: policy.ScopePerIP, Limit: 3000, Window: time.Second,
 		IPv4Prefix: 24, IPv6Prefix: 48,
 	}.WithDefaults()
 }

@@ -20,6 +20,8 @@ const (
 	// leastShare is the part of what the limit grants that a flooder gets at the least: a limiter that drops everything holds
 	// every limit.
 	leastShare = 0.97
+	// stallAllowed is how long the machine may stand still: half of what the buckets make up for.
+	stallAllowed = 500 * time.Millisecond
 	// clearly is how many times what the limit grants a flooder has to send before its being held to it means something.
 	clearly = 2
 )
@@ -127,6 +129,10 @@ func judge(d time.Duration, with Measurement, k Kernel) *Result {
 	if fault := elsewhereFault(with.Clients, k); fault != "" {
 		r.disturbed = true
 		faults = append(faults, fault)
+	}
+	if with.Stalled > stallAllowed && len(faults) > 0 {
+		r.disturbed = true
+		faults = append(faults, fmt.Sprintf("this machine stood still for %s", seconds(with.Stalled)))
 	}
 	r.Proved = len(faults) == 0
 	if r.Proved {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// In ten seconds the policy grants 200 + 10 * 1000 packets.
+// In ten seconds the policy grants 1000 + 10 * 1000 packets.
 const ten = 10 * time.Second
 
 func TestVerdict(t *testing.T) {
@@ -20,21 +20,21 @@ func TestVerdict(t *testing.T) {
 		{"good lost one", Client{Kind: KindGood, Sent: 2000, Passed: 1999, Dropped: 1}, false, "lost 1 packet"},
 		{"good lost more", Client{Kind: KindGood, Sent: 2000, Passed: 1000, Dropped: 1000}, false, "lost 1,000 packets"},
 		{"good silent", Client{Kind: KindGood}, false, "within its limit"},
-		{"held", flooder(500_000, 10_200), true, "held to 1000/s"},
-		{"held, within the tolerance", flooder(500_000, 10_302), true, "held to 1000/s"},
-		{"over", flooder(500_000, 10_303), false, "over its limit"},
-		{"over, and sent little", flooder(10_400, 10_400), false, "over its limit"},
-		{"its least share", flooder(500_000, 9_894), true, "held to 1000/s"},
-		{"below its share", flooder(500_000, 9_893), false, "held below its limit"},
+		{"held", flooder(500_000, 11_000), true, "held to 1000/s"},
+		{"held, within the tolerance", flooder(500_000, 11_110), true, "held to 1000/s"},
+		{"over", flooder(500_000, 11_111), false, "over its limit"},
+		{"over, and sent little", flooder(11_400, 11_400), false, "over its limit"},
+		{"its least share", flooder(500_000, 10_670), true, "held to 1000/s"},
+		{"below its share", flooder(500_000, 10_669), false, "held below its limit"},
 		{"nothing gets through", flooder(500_000, 0), false, "held below its limit"},
-		{"sent little", flooder(20_399, 10_000), false, "sent too little to tell"},
+		{"sent little", flooder(21_999, 10_900), false, "sent too little to tell"},
 		{"sent nothing", flooder(0, 0), false, "sent too little to tell"},
-		// A burst of 200 and 1 ms: a lease is more than 1 %.
-		{"a few too many", Client{Kind: KindFlooder, Active: time.Millisecond, Sent: 500, Passed: 213}, true, "held to 1000/s"},
+		// A burst of 1000 and 1 ms: a lease is more than 1 %.
+		{"a few too many", Client{Kind: KindFlooder, Active: time.Millisecond, Sent: 5000, Passed: 1063}, true, "held to 1000/s"},
 		// A lease of 1/16 of the burst may come on top, where 1 % is less.
-		{"a lease more", Client{Kind: KindFlooder, Active: time.Second, Sent: 50_000, Passed: 1212}, true, "held to 1000/s"},
-		{"more than a lease", Client{Kind: KindFlooder, Active: time.Second, Sent: 50_000, Passed: 1213}, false, "over its limit"},
-		{"botnet", Client{Kind: KindBotnet, Active: ten, Sent: 200_000, Passed: 30_600}, true, "together held to 3000/s"},
+		{"a lease more", Client{Kind: KindFlooder, Active: time.Second, Sent: 50_000, Passed: 2062}, true, "held to 1000/s"},
+		{"more than a lease", Client{Kind: KindFlooder, Active: time.Second, Sent: 50_000, Passed: 2063}, false, "over its limit"},
+		{"botnet", Client{Kind: KindBotnet, Active: ten, Sent: 200_000, Passed: 33_000}, true, "together held to 3000/s"},
 		{"botnet, its members held to theirs", Client{Kind: KindBotnet, Active: ten, Sent: 200_000, Passed: 200_000}, false, "over its limit"},
 		{"botnet silenced", Client{Kind: KindBotnet, Active: ten, Sent: 200_000}, false, "held below its limit"},
 		{"strangers", Client{Kind: KindSpoofed, Active: ten, Sent: 500_000, Passed: 10_800}, true, "strangers held to 1000/s"},
@@ -60,24 +60,24 @@ func flooder(sent, passed uint64) Client {
 
 // flawless is what was measured on a machine with nothing else to do.
 func flawless() (Measurement, Kernel) {
-	six := flooder(250_000, 10_199)
+	six := flooder(250_000, 10_999)
 	six.Name = "IPv6 flooder"
 	return Measurement{
 		Elapsed: ten,
 		Clients: []Client{
 			{Name: "good client", Kind: KindGood, Active: ten, Sent: 2000, Passed: 2000},
-			flooder(250_000, 10_200),
+			flooder(250_000, 11_000),
 			six,
-			{Name: "200-host botnet", Kind: KindBotnet, Active: ten, Sent: 200_000, Passed: 30_600, Dropped: 169_400},
+			{Name: "200-host botnet", Kind: KindBotnet, Active: ten, Sent: 200_000, Passed: 33_000, Dropped: 167_000},
 			{Name: "spoofed flood", Kind: KindSpoofed, Active: ten, Sent: 500_000, Passed: 10_800, Dropped: 489_200},
 			{Name: "banned host", Kind: KindBanned, Active: ten, Sent: 10_000, Dropped: 10_000},
 		},
 		Exchanges: Exchanges{OK: 1000, P50: 150 * time.Microsecond, P99: 2 * time.Millisecond},
-	}, Kernel{Passed: 64_803, Dropped: 1_148_201, Strangers: 489_200, Banned: 10_000, Segments: 1004}
+	}, Kernel{Passed: 68_803, Dropped: 1_144_201, Strangers: 489_200, Banned: 10_000, Segments: 1004}
 }
 
-const flawlessSummary = "In 10.0 s, in which 1000/s and a burst of 200 grant a source 10,200 packets, weir let through 10,200 of the IPv4 flooder's " +
-	"250,000, 10,199 of the IPv6 flooder's 250,000, 30,600 of the 200-host botnet's 200,000, 10,800 of the spoofed flood's 500,000 and " +
+const flawlessSummary = "In 10.0 s, in which 1000/s and a burst of 1,000 grant a source 11,000 packets, weir let through 11,000 of the IPv4 flooder's " +
+	"250,000, 10,999 of the IPv6 flooder's 250,000, 33,000 of the 200-host botnet's 200,000, 10,800 of the spoofed flood's 500,000 and " +
 	"none of the banned host's 10,000, while the good client lost none of its 2,000 datagrams and 1,000 TCP exchanges."
 
 // What a reader is told, to the letter.
@@ -91,10 +91,10 @@ func TestSummary(t *testing.T) {
 		{"flawless", func(*Measurement, *Kernel) {}, flawlessSummary, false},
 		{"some of a flood lost on the cable", func(_ *Measurement, k *Kernel) { k.Dropped -= 1000 }, flawlessSummary, false},
 		{"flooder over its limit", func(m *Measurement, k *Kernel) {
-			m.Clients[1] = flooder(250_000, 20_200)
+			m.Clients[1] = flooder(250_000, 21_000)
 			k.Passed, k.Dropped = k.Passed+10_000, k.Dropped-10_000
-		}, "Not proved: the IPv4 flooder was over its limit: 20,200 of 250,000 packets got through, and 1000/s and a burst of 200 in " +
-			"10.0 s grant 10,200.", false},
+		}, "Not proved: the IPv4 flooder was over its limit: 21,000 of 250,000 packets got through, and 1000/s and a burst of 1,000 in " +
+			"10.0 s grant 11,000.", false},
 		{"good client dropped by weir", func(m *Measurement, k *Kernel) {
 			m.Clients[0].Passed, m.Clients[0].Dropped = 1990, 10
 			k.Passed, k.Dropped = k.Passed-10, k.Dropped+10
@@ -116,10 +116,17 @@ func TestSummary(t *testing.T) {
 			"Not proved: 100,000 packets got lost outside weir (is this machine very busy?).", true},
 		{"lost behind weir", func(_ *Measurement, k *Kernel) { k.Passed += 4 },
 			"Not proved: 4 packets got lost outside weir (is this machine very busy?).", true},
+		{"the machine stood still", func(m *Measurement, k *Kernel) {
+			m.Stalled = 700 * time.Millisecond
+			m.Clients[1] = flooder(250_000, 10_000)
+			k.Passed, k.Dropped = k.Passed-1000, k.Dropped+1000
+		}, "Not proved: the IPv4 flooder was held below its limit: 10,000 of 250,000 packets got through, and 1000/s and a burst of 1,000 in " +
+			"10.0 s grant 11,000; this machine stood still for 0.7 s.", true},
+		{"the machine stood still, and nothing came of it", func(m *Measurement, _ *Kernel) { m.Stalled = 700 * time.Millisecond }, flawlessSummary, false},
 		{"arrivals that did not pass", func(_ *Measurement, k *Kernel) { k.Passed -= 4 },
-			"Not proved: weir counted 64,799 packets as passed, and the application received 64,803.", false},
+			"Not proved: weir counted 68,799 packets as passed, and the application received 68,803.", false},
 		{"drops that arrived", func(_ *Measurement, k *Kernel) { k.Dropped += 4 },
-			"Not proved: weir counted 1,148,205 drops, and the application missed 1,148,201.", false},
+			"Not proved: weir counted 1,144,205 drops, and the application missed 1,144,201.", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, k := flawless()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +22,9 @@ const (
 	// introduceWithin is far more than everybody's first packet takes.
 	introduceWithin = time.Second
 
+	// watchEvery is how often the watch wants to run.
+	watchEvery = 10 * time.Millisecond
+
 	settleEvery = 25 * time.Millisecond
 	// settleWithin is far more than what is under way takes to arrive.
 	settleWithin = 2 * time.Second
@@ -34,6 +38,7 @@ type play struct {
 	sources    []*source
 	start      time.Time
 	introduced chan struct{} // closed when the spoofed flood may begin
+	stalled    atomic.Int64  // ns, the longest
 	samples    []Measurement // those that the next rates are taken over
 	rates      []float64     // of the sources, by the last sample
 }
@@ -108,6 +113,9 @@ func (p *play) send(ctx context.Context, observe func(Measurement)) error {
 	senders.Go(func() error { return p.exchanges.Run(sending) })
 	senders.Go(func() error { p.introduce(sending); return nil })
 
+	sending, stop := context.WithCancel(sending)
+	defer stop()
+	go p.watch(sending)
 	ended := make(chan error, 1)
 	go func() { ended <- senders.Wait() }()
 	tick := time.NewTicker(sampleEvery)
@@ -123,6 +131,24 @@ func (p *play) send(ctx context.Context, observe func(Measurement)) error {
 		case <-later:
 			observe(p.sample(sent))
 		}
+	}
+}
+
+// watch notes for how long the machine kept somebody waiting who wanted to run.
+func (p *play) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		if late := now.Sub(last) - watchEvery; late > time.Duration(p.stalled.Load()) {
+			p.stalled.Store(int64(late))
+		}
+		last = now
 	}
 }
 
@@ -180,7 +206,7 @@ func (p *play) sent() []uint64 {
 }
 
 func (p *play) measure(sent []uint64, elapsed time.Duration) Measurement {
-	m := Measurement{Elapsed: elapsed, Exchanges: Exchanges{
+	m := Measurement{Elapsed: elapsed, Stalled: time.Duration(p.stalled.Load()), Exchanges: Exchanges{
 		OK: p.exchanges.Sent(), Failed: p.exchanges.Failed(),
 		P50: p.exchanges.Latency.Quantile(0.5), P99: p.exchanges.Latency.Quantile(0.99),
 	}}

@@ -24,14 +24,14 @@ func TestJudge(t *testing.T) {
 		fault string // a part of the summary; empty: proved
 	}{
 		{"all is well", func(*Measurement, *Kernel) {}, ""},
-		{"a flooder gets one per cent more", func(m *Measurement, k *Kernel) { shift(&m.Clients[1], k, 102) }, ""},
+		{"a flooder gets one per cent more", func(m *Measurement, k *Kernel) { shift(&m.Clients[1], k, 110) }, ""},
 		{"a flooder gets too much", func(m *Measurement, k *Kernel) { shift(&m.Clients[1], k, 200) }, "over its limit"},
 		{"a flooder gets too little", func(m *Measurement, k *Kernel) { shift(&m.Clients[1], k, -400) }, "held below"},
 		{"a flooder sends too little", func(m *Measurement, k *Kernel) {
 			k.Dropped -= m.Clients[1].Dropped
 			m.Clients[1].Sent, m.Clients[1].Dropped = m.Clients[1].Passed, 0
 		}, "too little to tell"},
-		{"the botnet gets too much", func(m *Measurement, k *Kernel) { shift(&m.Clients[3], k, 400) }, "over its limit"},
+		{"the botnet gets too much", func(m *Measurement, k *Kernel) { shift(&m.Clients[3], k, 600) }, "over its limit"},
 		{"the spoofed flood gets too much", func(m *Measurement, k *Kernel) { shift(&m.Clients[4], k, 400) }, "over its limit"},
 		{"strangers are all dropped", func(m *Measurement, k *Kernel) { shift(&m.Clients[4], k, -10_800) }, "held below"},
 		{"the good client loses a packet", func(m *Measurement, k *Kernel) { shift(&m.Clients[0], k, -1) }, "lost 1 of 2,000"},

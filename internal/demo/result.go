@@ -32,6 +32,8 @@ type Measurement struct {
 	Elapsed   time.Duration
 	Clients   []Client // in the order of the table
 	Exchanges Exchanges
+	// Stalled is the longest time for which the machine let nobody of this process run who should have.
+	Stalled time.Duration
 }
 
 // Kernel is what was counted in the gateway's kernel since weir was attached.
@@ -47,7 +49,7 @@ type Result struct {
 	Duration     time.Duration // of the part with weir
 	Before, With Measurement
 	Kernel       Kernel
-	Attempts     int // that the part with weir took; the others were disturbed, by packets that got lost outside weir
+	Attempts     int // that the part with weir took; all but the last were disturbed by what else the machine had to do
 	Proved       bool
 	Summary      string // one sentence, of what was proved or of what was not
 
