@@ -12,9 +12,10 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #define TC_HEADERS 192 /* bytes: more than the headers that are usually read take */
 
 /*
- * Asks the kernel for the headers in one piece, if they are not. A driver may leave all but the Ethernet
- * header in pages; the stack's own packets have their headers in front. 1: it was asked, and the packet has
- * to be parsed again, even if it was in vain, as every pointer into it is void since.
+ * Asks the kernel for the headers in one piece: 1 if it was asked, and the packet is to be parsed again.
+ * Without memory for it there is no more to see than before, but where it is must be read anew. A
+ * driver may leave all but the Ethernet header in pages; the stack's own packets have their headers in
+ * front.
  */
 static __always_inline int tc_pull(struct __sk_buff *skb)
 {
@@ -23,14 +24,17 @@ static __always_inline int tc_pull(struct __sk_buff *skb)
 
 	if (linear >= want)
 		return 0;
-	bpf_skb_pull_data(skb, want); /* when it fails there is no more to see, and parsing says so */
+	bpf_skb_pull_data(skb, want);
 	return 1;
 }
 
-static __always_inline int tc_parse(struct __sk_buff *skb, struct parse_cursor *cursor,
+static __always_inline int tc_parse(struct __sk_buff *skb, __u32 used, struct parse_cursor *cursor,
 				    struct packet *packet)
 {
-	struct parse_view view = { .outgoing = hook == HOOK_TC_EGRESS, .ports = match_endpoint };
+	struct parse_view view = {
+		.outgoing = hook == HOOK_TC_EGRESS,
+		.ports = used & USE_ENDPOINT,
+	};
 
 	__builtin_memset(packet, 0, sizeof(*packet));
 	cursor->start = cursor->at = (const __u8 *)(long)skb->data;
@@ -41,12 +45,15 @@ static __always_inline int tc_parse(struct __sk_buff *skb, struct parse_cursor *
 /*
  * Gives the packet its earliest departure, which the fq queueing discipline keeps (Earliest Departure
  * Time: Fomichev et al., "Replacing HTB with EDT and BPF", Netdev 0x14, 2020). The stack may have given
- * it a later one.
+ * it a later one. In nanoseconds of the monotonic clock, and so not by way of the exact clock's ticks,
+ * which wrap every other year; never early, as that would be beyond the limit.
  */
 static __always_inline void tc_delay(struct __sk_buff *skb, __u64 delay, struct clock *clock)
 {
-	__u64 departure = (clock_exact(clock) + delay) >> BUCKET_TICK_SHIFT;
+	__u64 departure;
 
+	clock_exact(clock);
+	departure = clock->exact + ((delay + bucket_ticks(1) - 1) >> BUCKET_TICK_SHIFT);
 	if (skb->tstamp < departure)
 		skb->tstamp = departure;
 }
@@ -54,25 +61,26 @@ static __always_inline void tc_delay(struct __sk_buff *skb, __u64 delay, struct 
 SEC("tc")
 int weir_tc(struct __sk_buff *skb)
 {
+	const __u32 used = uses;
 	struct ruling ruling = { .slot = WEIR_NO_POLICY };
 	struct parse_cursor cursor;
 	struct clock clock = {};
 	struct packet packet;
-	int reason = tc_parse(skb, &cursor, &packet);
+	int reason = tc_parse(skb, used, &cursor, &packet);
 
 	if ((reason == UNPARSED_TRUNCATED || reason == UNPARSED_TRUNCATED_PORTS) && tc_pull(skb))
-		reason = tc_parse(skb, &cursor, &packet);
+		reason = tc_parse(skb, used, &cursor, &packet);
 	if (reason != PARSE_OK) {
 		stats_unparsed(reason);
 		if (reason < UNPARSED_LATER_FRAGMENT)
 			return TC_NEXT; /* no source, so nobody to charge */
 	}
 	skb_measure(skb, &cursor, &packet);
-	police(&packet, &clock, &ruling);
+	police(&packet, used, &clock, &ruling);
 	sample(&packet, &ruling, skb->ifindex, &clock);
 	if (ruling.verdict == VERDICT_DROP)
 		return TC_DROP;
-	if (hook == HOOK_TC_EGRESS && ruling.delay)
-		tc_delay(skb, ruling.delay, &clock);
+	if (used & USE_PACE && ruling.departure.delay)
+		tc_delay(skb, ruling.departure.delay, &clock);
 	return TC_NEXT;
 }

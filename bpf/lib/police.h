@@ -22,23 +22,31 @@ static __always_inline __u64 police_tokens(const volatile struct policy *policy,
 	return tokens;
 }
 
+/* Has the packet wait for a policy: of several, the longest wait is the one that counts. */
+static __always_inline void police_delay(__u32 rank, __u64 wait, const struct packet *p,
+					 struct departure *departure)
+{
+	if (wait > departure->delay)
+		departure->delay = wait;
+	departure->paced |= 1ULL << rank;
+	stats_paced(policies[rank].slot, p);
+}
+
 /* Charges one policy's bucket, and counts what it admits. Returns CHARGE_ flags. */
-static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, struct clock *clock,
-					   __u64 *delay)
+static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, __u32 used,
+					   struct clock *clock, struct departure *departure)
 {
 	const volatile struct policy *policy = &policies[rank];
 	__u64 tokens = police_tokens(policy, p), hash = key_hash(policy, p);
 	struct charge c;
 	__u32 flags;
 
-	if (hook != HOOK_TC_EGRESS || !policy->pace) {
-		flags = charge(rank, hash, tokens, &c, clock);
-	} else {
+	if (used & USE_PACE && policy->pace) {
 		flags = charge_paced(rank, hash, tokens, &c, clock);
-		if (c.table.wait > *delay)
-			*delay = c.table.wait;
 		if ((flags & CHARGE_ADMITTED) && c.table.wait)
-			stats_paced(policy->slot, p);
+			police_delay(rank, c.table.wait, p, departure);
+	} else {
+		flags = charge(rank, hash, tokens, &c, clock);
 	}
 	if (flags & CHARGE_ADMITTED)
 		stats_policy(policy->slot, VERDICT_PASS, p);
@@ -47,16 +55,16 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, s
 
 /* The same for the verifier to walk once, and not for every policy with all that was before it. */
 CHARGE_GLOBAL __u32 police_charge_at(__u32 rank, const struct packet *p, struct clock *clock,
-				     __u64 *delay)
+				     struct departure *departure)
 {
-	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !delay)
+	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !departure)
 		return CHARGE_ADMITTED;
-	return police_charge(rank, p, clock, delay);
+	return police_charge(rank, p, uses, clock, departure);
 }
 
 /* Gives back what the policies in applied took from a packet that a later one, at rank, denies: for
- * them it has not been. */
-CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p)
+ * them it has not been, and for those in paced it did not wait. */
+CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p, __u64 paced)
 {
 	if (!p)
 		return 0;
@@ -68,6 +76,8 @@ CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *
 			continue;
 		charge_refund(policy, key_hash(policy, p), police_tokens(policy, p));
 		stats_undo_pass(policy->slot, p);
+		if (uses & USE_PACE && (paced >> i & 1))
+			stats_undo_paced(policy->slot, p);
 	}
 	return 0;
 }
@@ -96,23 +106,23 @@ static __always_inline enum cause police_cause(__u32 flags)
 /* Charges the policies that enforce, all of them or none: 0 if one denied. One policy is the usual number,
  * and a call is not free: the first is inlined. */
 static __always_inline int police_enforce(const struct matched *m, const struct packet *p,
-					  struct clock *clock, struct ruling *r)
+					  __u32 used, struct clock *clock, struct ruling *r)
 {
 	__u64 left = m->apply & enforcing_policies;
 	__u32 flags = CHARGE_ADMITTED, i = 0;
 
 	if (left & 1)
-		flags = police_charge(0, p, clock, &r->delay);
+		flags = police_charge(0, p, used, clock, &r->departure);
 	while (flags & CHARGE_ADMITTED) {
 		left >>= 1;
 		if (!left || ++i >= WEIR_MAX_POLICIES)
 			return 1;
 		if (left & 1)
-			flags = police_charge_at(i, p, clock, &r->delay);
+			flags = police_charge_at(i, p, clock, &r->departure);
 	}
 	police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
 	if (i)
-		police_refund(m->apply, i, p);
+		police_refund(m->apply, i, p, r->departure.paced);
 	return 0;
 }
 
@@ -121,14 +131,14 @@ static __always_inline void police_shadow(const struct matched *m, const struct 
 					  struct clock *clock, struct ruling *r)
 {
 	for (__u32 i = enforce_count; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
-		__u64 delay = 0; /* nobody waits for a policy in shadow */
+		struct departure unused = {}; /* nobody waits for a policy in shadow */
 		__u32 flags;
 
 		if (m->hide >> i & 1)
 			police_deny(i, p, VERDICT_SHADOW_DROP, CAUSE_FRAGMENT, r);
 		if (!(m->apply >> i & 1))
 			continue;
-		flags = police_charge_at(i, p, clock, &delay);
+		flags = police_charge_at(i, p, clock, &unused);
 		if (!(flags & CHARGE_ADMITTED))
 			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}
@@ -169,17 +179,18 @@ static __always_inline int police_lists(const struct packet *p, __u32 list, stru
  * count nothing in the end, for them the packet has not been. Those in shadow see what the enforcing ones let
  * through: what they would see if they enforced.
  */
-static __always_inline void police(const struct packet *p, struct clock *clock, struct ruling *r)
+static __always_inline void police(const struct packet *p, __u32 used, struct clock *clock,
+				   struct ruling *r)
 {
-	struct source_rule rule = match_source(p);
+	struct source_rule rule = match_source(p, used);
 	struct matched m;
 
 	if (police_lists(p, rule.list, clock, r))
 		return;
-	m = match_policies(p, rule.policies);
-	if (match_endpoint && m.hide && police_hidden(&m, p, r))
+	m = match_policies(p, used, rule.policies);
+	if (used & USE_ENDPOINT && m.hide && police_hidden(&m, p, r))
 		return;
-	if (police_enforce(&m, p, clock, r))
+	if (police_enforce(&m, p, used, clock, r) && used & USE_SHADOW)
 		police_shadow(&m, p, clock, r);
 }
 

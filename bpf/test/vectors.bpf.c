@@ -5,6 +5,7 @@
  * by the same compiler and run by the kernel's JIT.
  */
 #include "../lib/key.h"
+#include "../lib/slot.h"
 #include "../lib/table.h"
 
 #include <linux/bpf.h>
@@ -13,19 +14,38 @@
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
-enum vector_verb { VECTOR_TAKE = 0, VECTOR_HASH = 1, VECTOR_SET = 2, VECTOR_REFUND = 3 };
+enum vector_verb {
+	VECTOR_TAKE = 0,
+	VECTOR_HASH = 1, /* of any scope */
+	VECTOR_SET = 2,
+	VECTOR_REFUND = 3,
+	VECTOR_WAIT = 4,
+	VECTOR_PACE = 5,
+	VECTOR_SLOT = 6,
+	VECTOR_SPEND = 7,
+	VECTOR_LEASE = 8,
+	VECTOR_WORTH = 9,
+	VECTOR_DENY = 10,
+	VECTOR_DENIES = 11,
+};
 
 struct vector {
 	struct bucket_set set;
 	struct bucket_limit limit;
 	struct policy policy;
+	struct slot slot;
 	__u64 source[2];
 	__u64 tat, now, cost;
-	__u64 result; /* admitted, TAKE_ flags, or a hash */
+	__u64 wait;   /* pace: how long is too long, then the wait */
+	__u64 result; /* admitted, TAKE_ flags, a hash, or a number of tokens or ticks */
 	__u32 fingerprint;
 	__u32 verb;
 	__u32 evict_debt;
 	__u32 version;
+	__u32 protocol;
+	__u32 port;
+	__u32 lease;
+	__u32 jiffy;
 };
 
 struct {
@@ -35,9 +55,38 @@ struct {
 	__uint(max_entries, 1);
 } vectors SEC(".maps");
 
+static __always_inline void replay_slot(struct vector *v)
+{
+	switch (v->verb) {
+	case VECTOR_SLOT:
+		v->result = slot_index(v->slot.hash);
+		break;
+	case VECTOR_SPEND:
+		v->result = slot_spend(&v->slot, v->cost);
+		break;
+	case VECTOR_LEASE:
+		v->result = slot_lease(v->lease, v->cost) * v->cost;
+		break;
+	case VECTOR_WORTH:
+		v->result = slot_worth(&v->slot);
+		break;
+	case VECTOR_DENY:
+		slot_deny(&v->slot, v->now, v->wait, v->jiffy, v->cost);
+		break;
+	case VECTOR_DENIES:
+		v->result = slot_denies(&v->slot, v->now, v->cost);
+		break;
+	}
+}
+
 static __always_inline void replay(struct vector *v)
 {
-	struct packet packet = { .version = v->version, .source = { v->source[0], v->source[1] } };
+	struct packet packet = {
+		.version = v->version,
+		.source = { v->source[0], v->source[1] },
+		.protocol = v->protocol,
+		.port = v->port,
+	};
 	struct table_charge c = {
 		.cost = bucket_cost(&v->limit, v->cost),
 		.tokens = v->cost,
@@ -58,6 +107,14 @@ static __always_inline void replay(struct vector *v)
 	case VECTOR_REFUND:
 		table_refund(&v->set, v->fingerprint, c.cost, c.tokens);
 		break;
+	case VECTOR_WAIT:
+		v->result = bucket_wait(&v->limit, v->tat, v->now, v->cost);
+		break;
+	case VECTOR_PACE:
+		v->result = bucket_pace(&v->limit, v->tat, v->now, v->cost, v->wait, &v->tat, &v->wait);
+		break;
+	default:
+		replay_slot(v);
 	}
 }
 

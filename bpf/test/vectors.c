@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../lib/key.h"
+#include "../lib/slot.h"
 #include "../lib/table.h"
 
 #define MAX_ARGS 10
@@ -55,6 +56,89 @@ static void do_hash(struct replay *r, const __u64 *arg)
 	print(r, key_hash(&policy, &packet));
 }
 
+static void do_wait(struct replay *r, const __u64 *arg)
+{
+	print(r, bucket_wait(&r->limit, arg[0], arg[1], arg[2]));
+}
+
+static void do_pace(struct replay *r, const __u64 *arg)
+{
+	__u64 next, wait;
+	int admitted = bucket_pace(&r->limit, arg[0], arg[1], arg[2], arg[3], &next, &wait);
+
+	print(r, admitted);
+	print(r, next);
+	print(r, wait);
+}
+
+static void do_endpoint(struct replay *r, const __u64 *arg)
+{
+	struct packet packet = { .protocol = arg[0], .port = arg[1] };
+	struct policy policy = {
+		.scope = SCOPE_PER_ENDPOINT,
+		.key = { .offset = { arg[2] }, .multiplier = { arg[3], arg[4] } },
+	};
+
+	print(r, key_hash(&policy, &packet));
+}
+
+static void do_global(struct replay *r, const __u64 *arg)
+{
+	struct packet packet = { .version = 4, .source = { 0, 1 }, .port = 1 };
+	struct policy policy = {
+		.scope = SCOPE_GLOBAL,
+		.key = { .offset = { arg[0] }, .multiplier = { arg[1], arg[2] } },
+	};
+
+	print(r, key_hash(&policy, &packet));
+}
+
+static void do_slot(struct replay *r, const __u64 *arg)
+{
+	print(r, slot_index(arg[0]));
+}
+
+static void do_spend(struct replay *r, const __u64 *arg)
+{
+	struct slot s = { .credit = arg[0] };
+
+	print(r, slot_spend(&s, arg[1]));
+	print(r, s.credit);
+}
+
+static void do_lease(struct replay *r, const __u64 *arg)
+{
+	print(r, slot_lease(arg[0], arg[1]) * arg[1]);
+}
+
+static void do_worth(struct replay *r, const __u64 *arg)
+{
+	struct slot s = { .rate_id = arg[0], .credit = arg[1] };
+
+	print(r, slot_worth(&s));
+}
+
+static void do_deny(struct replay *r, const __u64 *arg)
+{
+	struct slot s = { 0 };
+
+	slot_deny(&s, arg[0], arg[1], arg[2], 1);
+	print(r, s.deny_until);
+}
+
+static void do_denies(struct replay *r, const __u64 *arg)
+{
+	struct slot s = { .deny_until = arg[0], .deny_tokens = arg[1] };
+
+	print(r, slot_denies(&s, arg[2], arg[3]));
+}
+
+static void do_clear(struct replay *r, const __u64 *arg)
+{
+	(void)arg;
+	memset(&r->set, 0, sizeof(r->set));
+}
+
 static void do_set(struct replay *r, const __u64 *arg)
 {
 	struct table_charge c = {
@@ -82,10 +166,31 @@ static void do_limit(struct replay *r, const __u64 *arg, const char *expected)
 	print(r, r->limit.frac_bits);
 }
 
+static const struct verb {
+	const char *name;
+	void (*run)(struct replay *r, const __u64 *arg);
+} verbs[] = {
+	{ "take", do_take }, { "wait", do_wait }, { "pace", do_pace }, { "hash", do_hash },
+	{ "endpoint", do_endpoint }, { "global", do_global }, { "slot", do_slot }, { "spend", do_spend },
+	{ "lease", do_lease }, { "worth", do_worth }, { "deny", do_deny }, { "denies", do_denies },
+	{ "clear", do_clear }, { "set", do_set }, { "refund", do_refund },
+};
+
+static const struct verb *find_verb(const char *line)
+{
+	size_t length = strcspn(line, " ");
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strlen(verbs[i].name) == length && !strncmp(line, verbs[i].name, length))
+			return &verbs[i];
+	return NULL;
+}
+
 static int run(struct replay *r, char *line)
 {
 	char *expected = strstr(line, " =");
 	char *next = line + strcspn(line, " ");
+	const struct verb *verb = find_verb(line);
 	__u64 arg[MAX_ARGS] = { 0 };
 
 	if (expected) {
@@ -98,16 +203,8 @@ static int run(struct replay *r, char *line)
 	r->out[0] = 0;
 	if (!strncmp(line, "limit ", 6) && expected)
 		do_limit(r, arg, expected);
-	else if (!strncmp(line, "take ", 5))
-		do_take(r, arg);
-	else if (!strncmp(line, "hash ", 5))
-		do_hash(r, arg);
-	else if (!strncmp(line, "set ", 4))
-		do_set(r, arg);
-	else if (!strncmp(line, "refund ", 7))
-		do_refund(r, arg);
-	else if (!strcmp(line, "clear"))
-		memset(&r->set, 0, sizeof(r->set));
+	else if (verb)
+		verb->run(r, arg);
 	else
 		return 0;
 	return !strcmp(r->out, expected ? expected : "");

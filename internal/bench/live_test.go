@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-limiter/weir/internal/lab"
 	"github.com/weir-limiter/weir/internal/testutil"
+	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -25,7 +26,8 @@ func TestLive(t *testing.T) {
 	testutil.NoLeaks(t)
 	r := newRunner(t, "", sectionLive)
 	r.live = steadyLimit()
-	for _, s := range liveScenarios(r.many)[:2] {
+	all := liveScenarios(r.many)
+	for _, s := range []liveScenario{all[0], all[2]} { // one source, and many that are known
 		c, err := r.liveContest(t.Context(), s)
 		if err != nil {
 			t.Fatalf("%+v", errors.Join(err, c.Close()))
@@ -53,11 +55,28 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// Sources that weir has forgotten are strangers again, turn after turn.
+func TestLiveStrangers(t *testing.T) {
+	testutil.NoLeaks(t)
+	r := newRunner(t, "", sectionLive)
+	c, err := r.liveContest(t.Context(), liveScenarios(r.many)[1])
+	if err != nil {
+		t.Fatalf("%+v", errors.Join(err, c.Close()))
+	}
+	if err := r.hold(t.Context(), c); err != nil {
+		t.Fatalf("%+v", err)
+	}
+	checkFigures(t, r.report)
+	if row := r.report.Rows[0]; len(row.Contenders) != 2 || row.find(nameWeir) < 0 {
+		t.Errorf("contenders %+v, want a bare drop and weir", row.Contenders)
+	}
+}
+
 // A spoofed flood is held to the strangers that the policy allows.
 func TestLiveFlood(t *testing.T) {
 	testutil.NoLeaks(t)
 	r := newRunner(t, "", sectionLive)
-	c, err := r.liveContest(t.Context(), liveScenarios(r.many)[2])
+	c, err := r.liveContest(t.Context(), liveScenarios(r.many)[3])
 	if err != nil {
 		t.Fatalf("%+v", errors.Join(err, c.Close()))
 	}
@@ -243,15 +262,18 @@ func TestVerifier(t *testing.T) {
 	}
 	last := map[string]ProgramCost{}
 	for _, c := range report.Programs {
-		before := last[c.Program]
+		before := last[c.Hook]
 		if c.Instructions < before.Instructions || c.Processed < 1 || c.Stack == "" {
 			t.Errorf("%+v after %+v", c, before)
 		}
-		last[c.Program] = c
+		last[c.Hook] = c
 	}
 	// With no policy nothing is left of what a policy needs: so the constants are those of the loader.
-	if first, c := report.Programs[0], last[report.Programs[0].Program]; c.Policies != 64 || c.Instructions < 2*first.Instructions {
+	if first, c := report.Programs[0], last[report.Programs[0].Hook]; c.Policies != 64 || c.Instructions < 2*first.Instructions {
 		t.Errorf("first %+v, last %+v", first, c)
+	}
+	if len(last) != len(loader.Hooks()) {
+		t.Errorf("programs of %d hooks, want those of %v", len(last), loader.Hooks())
 	}
 	if _, _, err := verifierStatistics("no such line"); err == nil {
 		t.Error("no statistics, and no error")

@@ -17,7 +17,17 @@ import (
 //
 //	limit TOKENS WINDOW_NS BURST = TOKEN_TIME DEPTH FRAC_BITS    the limit of the lines that follow
 //	take TAT NOW COST = ADMITTED NEXT
+//	wait TAT NOW TICKS = WAIT
+//	pace TAT NOW TICKS AHEAD = ADMITTED NEXT WAIT
 //	hash VERSION HIGH LOW MASK4 MASK6_HIGH MASK6_LOW OFFSET4 OFFSET6 MULTIPLIER0 MULTIPLIER1 = HASH
+//	endpoint PROTOCOL PORT OFFSET4 MULTIPLIER0 MULTIPLIER1 = HASH
+//	global OFFSET4 MULTIPLIER0 MULTIPLIER1 = HASH
+//	slot HASH = INDEX
+//	spend CREDIT TOKENS = ADMITTED CREDIT
+//	lease LEASE TOKENS = TOKENS                                  tokens is what a packet costs
+//	worth RATE_ID CREDIT = TICKS
+//	deny NOW WAIT JIFFY_NS = UNTIL                               now and until are in ticks if jiffy_ns is 0
+//	denies UNTIL DENY_TOKENS NOW TOKENS = DENIED
 //	clear                                                        an empty set for the lines that follow
 //	set FINGERPRINT NOW COST EVICT_DEBT = FLAGS (FINGERPRINT USED TAT) times four
 //	refund FINGERPRINT COST = (FINGERPRINT USED TAT) times four
@@ -92,8 +102,19 @@ func (r *replay) run(input string) string {
 	case "take":
 		next, admitted := r.limit.Take(Ticks(arg[0]), Ticks(arg[1]), arg[2])
 		return out + fmt.Sprint(number(admitted), uint64(next))
+	case "wait":
+		return out + fmt.Sprint(uint64(r.limit.wait(Ticks(arg[0]), Ticks(arg[1]), Ticks(arg[2]))))
+	case "pace":
+		next, wait, admitted := r.limit.Pace(Ticks(arg[0]), Ticks(arg[1]), Ticks(arg[2]), Ticks(arg[3]))
+		return out + fmt.Sprint(number(admitted), uint64(next), uint64(wait))
 	case "hash":
 		return out + fmt.Sprint(hashWords(arg))
+	case "endpoint":
+		k := HashKey{Offset: [2]uint64{arg[2]}, Multiplier: [2]uint64{arg[3], arg[4]}}
+		return out + fmt.Sprint(k.HashEndpoint(uint8(arg[0]), uint16(arg[1])))
+	case "global":
+		k := HashKey{Offset: [2]uint64{arg[0]}, Multiplier: [2]uint64{arg[1], arg[2]}}
+		return out + fmt.Sprint(k.HashGlobal())
 	case "clear":
 		r.clear()
 		return input
@@ -104,7 +125,37 @@ func (r *replay) run(input string) string {
 		r.table.Refund(arg[0]<<32, &r.limit, arg[1])
 		return input + " =" + r.entries()
 	}
-	return "unknown verb " + fields[0]
+	return out + slotVerb(fields[0], arg)
+}
+
+// slotVerb is run for what concerns a slot.
+func slotVerb(verb string, arg []uint64) string {
+	switch verb {
+	case "slot":
+		return fmt.Sprint(SlotIndex(arg[0]))
+	case "spend":
+		var s Slots
+		s.slots[0] = slot{credit: uint32(arg[0])}
+		took, _ := s.ask(0, &Rate{}, Clock{}, arg[1])
+		return fmt.Sprint(number(took == Admitted), s.slots[0].credit)
+	case "lease":
+		c := Charge{Tokens: uint32(arg[1])}
+		c.lease(&Rate{Lease: uint32(arg[0])}, 0)
+		return fmt.Sprint(c.More)
+	case "worth":
+		s := slot{rateID: arg[0], credit: uint32(arg[1])}
+		return fmt.Sprint(uint64(s.worth()))
+	case "deny":
+		now, rate := Clock{Exact: Ticks(arg[0]), Jiffies: arg[0], Jiffy: time.Duration(arg[2])}, Rate{}
+		if arg[2] != 0 {
+			rate.Coarse = 1
+		}
+		return fmt.Sprint(now.after(&rate, min(Ticks(arg[1]), horizonMax)))
+	case "denies":
+		s := slot{denyUntil: arg[0], denyTokens: uint32(arg[1])}
+		return fmt.Sprint(number(s.denies(arg[2]) && arg[3] >= uint64(s.denyTokens)))
+	}
+	return "unknown verb " + verb
 }
 
 func (r *replay) entries() string {
@@ -142,9 +193,12 @@ func generateVectors() string {
 	for _, l := range vectorLimits {
 		g.line("limit", l.tokens, uint64(l.window), l.burst)
 		g.takes(60)
+		g.waits(40)
 		g.sets(40)
 	}
 	g.hashes(2000)
+	g.endpoints(300)
+	g.slots(300)
 	return g.String()
 }
 
@@ -228,3 +282,54 @@ func (g *generator) hashes(n int) {
 			g.rnd.Uint64(), g.rnd.Uint64(), g.rnd.Uint64()|1, g.rnd.Uint64()|1)
 	}
 }
+
+// waits are how long a cost of ticks has to wait, and what becomes of it if it may.
+func (g *generator) waits(n int) {
+	depth := uint64(g.r.limit.Depth)
+	for _, now := range instants {
+		for _, ahead := range []uint64{0, 1, 1<<64 - 1, depth, depth + 1, depth + 1<<30, uint64(DepthMax + skewMax), uint64(DepthMax+skewMax) + 1} {
+			g.line("wait", now+ahead, now, depth)
+			g.line("pace", now+ahead, now, 1, ahead-depth)
+			g.line("pace", now+ahead, now, 2, ahead-depth)
+		}
+	}
+	now := g.rnd.Uint64()
+	for range n {
+		debt, cost := g.rnd.Uint64N(2*depth+2), g.rnd.Uint64N(depth+1)
+		g.line("wait", now+debt, now, cost)
+		g.line("pace", now+debt, now, cost, g.rnd.Uint64N(depth+1))
+	}
+}
+
+func (g *generator) endpoints(n int) {
+	for range n {
+		offset, m0, m1 := g.rnd.Uint64(), g.rnd.Uint64()|1, g.rnd.Uint64()|1
+		g.line("endpoint", uint64(g.rnd.IntN(256)), uint64(g.rnd.IntN(1<<16)), offset, m0, m1)
+		g.line("global", offset, m0, m1)
+	}
+}
+
+func (g *generator) slots(n int) {
+	horizon := uint64(horizonMax)
+	for _, now := range instants {
+		for _, ahead := range []uint64{0, 1, 1<<64 - 1, 2 * horizon, 2*horizon + 1, 1 << 63} {
+			g.line("denies", now+ahead, 1, now, 1)
+		}
+		for _, wait := range []uint64{1, 255, 256, horizon, horizon + 1, 1 << 61} {
+			g.line("deny", now, wait, 0)
+			g.line("deny", now>>8, wait, uint64(time.Millisecond))
+		}
+	}
+	for range n {
+		tokens := 1 + g.rnd.Uint64N(3000)
+		g.line("slot", g.rnd.Uint64())
+		g.line("spend", g.rnd.Uint64N(2*tokens), tokens)
+		g.line("lease", g.rnd.Uint64N(100*tokens), tokens)
+		g.line("worth", g.rnd.Uint64N(maxFracBits+1)<<fracShift|g.rnd.Uint64N(1<<45), g.rnd.Uint64N(1<<14))
+		now := g.rnd.Uint64()
+		g.line("deny", now, g.rnd.Uint64N(2*horizon), uint64(g.rnd.IntN(2))*pick(g.rnd, 1_000_000, 3_333_333, 4_000_000, 10_000_000))
+		g.line("denies", now+g.rnd.Uint64N(3*horizon), tokens, now, tokens-1+g.rnd.Uint64N(3))
+	}
+}
+
+func pick(rnd *rand.Rand, from ...uint64) uint64 { return from[rnd.IntN(len(from))] }

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"regexp"
 
 	"github.com/cilium/ebpf"
-	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -137,25 +135,6 @@ func (r *rig) used(policy string, source netip.Addr) uint64 {
 		r.Fatalf("bucket get: %v: %v", err, res)
 	}
 	return b.Used - b.Leased
-}
-
-// expectPins holds that pinned is what belongs to one attachment, and nothing else.
-func (r *rig) expectPins() {
-	r.Helper()
-	numbers := regexp.MustCompile(`@\d+|set-\d+`)
-	var pins []string
-	for _, pin := range list(r.state) {
-		pins = append(pins, numbers.ReplaceAllString(pin, "*"))
-	}
-	const own = "xdp:eth0*/*/"
-	want := []string{
-		"bans4", "bans6", "control", "events", "identity", "slots", "table",
-		"xdp:eth0*", "xdp:eth0*/link-native", "xdp:eth0*/*", own + "constants", own + "document", own + "interface_stats", own + "policy_stats",
-		own + "ports", own + "program", own + "sources4", own + "sources6",
-	}
-	if diff := cmp.Diff(want, pins); diff != "" {
-		r.Errorf("pinned (-want +got):\n%s", diff)
-	}
 }
 
 // expectInterfaceFree holds that host B's interface has no XDP program.

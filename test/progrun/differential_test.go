@@ -111,11 +111,11 @@ func FuzzDifferential(f *testing.F) {
 // differ runs one scenario.
 func differ(t *testing.T, c *choices, frames int) tally {
 	t.Helper()
-	tick, err := bpfclock.Jiffy()
+	jiffy, err := jiffyTime()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDuel(t, newScenario(c, tick))
+	d := newDuel(t, newScenario(c, jiffy))
 	for i := range frames {
 		if i%framesPerLook == 0 {
 			d.compare(t)
@@ -196,12 +196,12 @@ func (d *duel) send(t *testing.T) {
 		d.cpus.change(t, pick(d.choices, d.cpus.all))
 	}
 	frame := d.frame()
-	now := d.scenario.clock()
+	now := d.now()
 	d.clock.Set(now)
 	got := send(t, d.program, frame)
 	charged := d.reference.charges
 	want := d.reference.run(d.cpus.now, frame, now)
-	if d.clock.Asked().Exact == 0 && d.reference.charges > charged {
+	if read := d.clock.Read(); read.Exact == 0 && d.reference.charges > charged {
 		d.bySlot++
 	}
 	if got != want {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -46,8 +47,8 @@ func newReference(s *scenario) (*reference, error) {
 		return nil, err
 	}
 	r := &reference{
-		policies: policy.KernelPolicies(s.policies), lists: s.lists, bans: s.bans, jiffy: time.Duration(s.tick), rules: map[string]rule{},
-		table: table, cpus: map[int]*bucket.Slots{}, count: newCounters(),
+		policies: policy.KernelPolicies(s.policies), lists: s.lists, bans: s.bans, rules: map[string]rule{},
+		table: table, cpus: map[int]*bucket.Slots{}, count: newCounters(), jiffy: time.Duration(s.jiffy),
 	}
 	for _, p := range r.policies {
 		if r.rules[p.Name], err = newRule(p); err != nil {
@@ -91,7 +92,7 @@ func newRate(limit uint64, window time.Duration, burst uint64) (bucket.Rate, err
 	if err != nil {
 		return bucket.Rate{}, err
 	}
-	jiffy, err := bpfclock.Jiffy()
+	jiffy, err := jiffyTime()
 	if err != nil {
 		return bucket.Rate{}, err
 	}
@@ -99,13 +100,20 @@ func newRate(limit uint64, window time.Duration, burst uint64) (bucket.Rate, err
 	return bucket.NewRate(l, cpus, jiffy), err
 }
 
-// run decides over one frame that a CPU receives at an instant: xdpPass or xdpDrop.
-func (r *reference) run(cpu int, frame []byte, at bpfclock.Reading) uint32 {
+// jiffyTime is how long a jiffy takes here.
+func jiffyTime() (time.Duration, error) {
+	var tick unix.Timespec
+	err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
+	return time.Duration(tick.Nano()), err
+}
+
+// run decides over one frame that a CPU receives: xdpPass or xdpDrop.
+func (r *reference) run(cpu int, frame []byte, clock bpfclock.Reading) uint32 {
 	if r.cpus[cpu] == nil {
 		r.cpus[cpu] = &bucket.Slots{Table: r.table}
 	}
 	slots := r.cpus[cpu]
-	now := bucket.Clock{Exact: bucket.AtNanoseconds(at.Exact), Jiffies: at.Jiffies, Jiffy: r.jiffy}
+	now := bucket.Clock{Exact: bucket.AtNanoseconds(clock.Exact), Jiffies: clock.Jiffies, Jiffy: r.jiffy}
 	packet, reason := refParse(frame, r.ports)
 	if reason != "" {
 		r.count.Unparsed[reason]++
@@ -114,7 +122,7 @@ func (r *reference) run(cpu int, frame []byte, at bpfclock.Reading) uint32 {
 		return xdpPass
 	}
 	size := uint64(len(frame))
-	c := policy.Classify(r.policies, r.listsAt(at.Coarse), packet)
+	c := policy.Classify(r.policies, r.listsAt(clock.Coarse), packet)
 	if c.List != policy.ListNone {
 		add(r.count.Listed, string(c.List), size)
 		if c.List == policy.ListAllow {

@@ -20,7 +20,8 @@ type scenario struct {
 	entries  int                     // of the table
 	step     uint64                  // ns: packets are up to that far apart
 	exact    uint64                  // ns: the time is
-	tick     uint64                  // ns: of the coarse clock
+	jiffy    uint64                  // ns: how long one takes
+	jiffies  uint64                  // at an exact time of 0
 }
 
 // The sources are few, so that they meet in buckets, prefixes and sets; and neighbours, so that prefixes matter.
@@ -39,8 +40,8 @@ func addresses(texts ...string) (out []netip.Addr) {
 	return out
 }
 
-func newScenario(c *choices, tick time.Duration) *scenario {
-	s := &scenario{choices: c, tick: uint64(tick)}
+func newScenario(c *choices, jiffy time.Duration) *scenario {
+	s := &scenario{choices: c, jiffy: uint64(jiffy), jiffies: c.word() >> 8}
 	s.entries = pick(c, []int{4, 16, 64, 4096})
 	s.step = pick(c, []uint64{100, 1000, 20_000, 300_000, 3_000_000, 40_000_000, 2_000_000_000, uint64(time.Hour)})
 	s.exact = 1 + c.word()>>pick(c, []int{0, 7, 8, 20}) // the ticks wrap at 2^56 ns
@@ -138,9 +139,9 @@ func (s *scenario) endpoint(p *policy.Policy) {
 	}
 }
 
-// clock moves the time on, and reads the clocks. Mostly by a small step; now and then back, as on a CPU whose clock is
-// behind; and rarely by anything up to years, over the wrap of the ticks.
-func (s *scenario) clock() bpfclock.Reading {
+// now moves the time on, and reads the clocks. Mostly by a small step; now and then back, as on a CPU whose clock is
+// behind; and rarely by anything up to years, over the wrap of the ticks. The timer interrupt may be late.
+func (s *scenario) now() bpfclock.Reading {
 	switch s.below(64) {
 	case 0:
 		s.exact -= s.word() % uint64(time.Millisecond)
@@ -151,9 +152,8 @@ func (s *scenario) clock() bpfclock.Reading {
 		s.exact += s.word() % (s.step + 1)
 	}
 	s.exact = max(s.exact, 1)
-	coarse := max(s.exact-min(s.exact, s.word()%s.tick), 1)
-	// Jiffies are moved by the same interrupt; they began to count before the clock did.
-	return bpfclock.Reading{Exact: s.exact, Coarse: coarse, Jiffies: coarse/s.tick + 1<<32}
+	late := s.exact - min(s.exact, s.word()%s.jiffy)
+	return bpfclock.Reading{Exact: s.exact, Coarse: max(late, 1), Jiffies: max(s.jiffies+late/s.jiffy, 1)}
 }
 
 func (s *scenario) String() string {

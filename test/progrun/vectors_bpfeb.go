@@ -79,15 +79,28 @@ type vectorsVector struct {
 		Pace           uint8
 		Pad            [6]uint8
 	}
+	Slot struct {
+		_          structs.HostLayout
+		Hash       uint64
+		DenyUntil  uint64
+		RateId     uint64
+		Credit     uint32
+		DenyTokens uint32
+	}
 	Source      [2]uint64
 	Tat         uint64
 	Now         uint64
 	Cost        uint64
+	Wait        uint64
 	Result      uint64
 	Fingerprint uint32
 	Verb        uint32
 	EvictDebt   uint32
 	Version     uint32
+	Protocol    uint32
+	Port        uint32
+	Lease       uint32
+	Jiffy       uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -19,6 +19,21 @@ const (
 	verbHash
 	verbSet
 	verbRefund
+	verbWait
+	verbPace
+	verbSlot
+	verbSpend
+	verbLease
+	verbWorth
+	verbDeny
+	verbDenies
+)
+
+// The values of enum policy_scope.
+const (
+	scopePerIP = iota
+	scopePerEndpoint
+	scopeGlobal
 )
 
 // TestVectors replays testdata/vectors/bucket.txt, whose format is told in pkg/bucket/vectors_test.go,
@@ -90,11 +105,30 @@ func (r *replay) run(line string) (string, error) {
 		err := r.call()
 		return fmt.Sprintf(" %d %d", v.Result, v.Tat), err
 	case "hash":
+		v.Policy.Scope = scopePerIP
 		v.Verb, v.Version, v.Source = verbHash, uint32(arg[0]), [2]uint64{arg[1], arg[2]}
 		v.Policy.Ipv4Mask, v.Policy.Ipv6Mask = uint32(arg[3]), [2]uint64{arg[4], arg[5]}
 		v.Policy.Key.Offset, v.Policy.Key.Multiplier = [2]uint64{arg[6], arg[7]}, [2]uint64{arg[8], arg[9]}
 		err := r.call()
 		return fmt.Sprintf(" %d", v.Result), err
+	case "endpoint":
+		v.Verb, v.Policy.Scope, v.Protocol, v.Port = verbHash, scopePerEndpoint, uint32(arg[0]), uint32(arg[1])
+		v.Policy.Key.Offset, v.Policy.Key.Multiplier = [2]uint64{arg[2]}, [2]uint64{arg[3], arg[4]}
+		err := r.call()
+		return fmt.Sprintf(" %d", v.Result), err
+	case "global":
+		v.Verb, v.Policy.Scope = verbHash, scopeGlobal
+		v.Policy.Key.Offset, v.Policy.Key.Multiplier = [2]uint64{arg[0]}, [2]uint64{arg[1], arg[2]}
+		err := r.call()
+		return fmt.Sprintf(" %d", v.Result), err
+	case "wait":
+		v.Verb, v.Tat, v.Now, v.Cost = verbWait, arg[0], arg[1], arg[2]
+		err := r.call()
+		return fmt.Sprintf(" %d", v.Result), err
+	case "pace":
+		v.Verb, v.Tat, v.Now, v.Cost, v.Wait = verbPace, arg[0], arg[1], arg[2], arg[3]
+		err := r.call()
+		return fmt.Sprintf(" %d %d %d", v.Result, v.Tat, v.Wait), err
 	case "set":
 		v.Verb, v.Fingerprint, v.Now, v.Cost, v.EvictDebt = verbSet, uint32(arg[0]), arg[1], arg[2], uint32(arg[3])
 		err := r.call()
@@ -104,7 +138,35 @@ func (r *replay) run(line string) (string, error) {
 		err := r.call()
 		return r.ways(), err
 	}
-	return "", fmt.Errorf("unknown verb %q", fields[0])
+	return r.slot(fields[0], &arg)
+}
+
+// slot is run for what concerns a slot.
+func (r *replay) slot(verb string, arg *[10]uint64) (string, error) {
+	v := &r.vector
+	v.Slot = vectorsVector{}.Slot
+	switch verb {
+	case "slot":
+		v.Verb, v.Slot.Hash = verbSlot, arg[0]
+	case "spend":
+		v.Verb, v.Slot.Credit, v.Cost = verbSpend, uint32(arg[0]), arg[1]
+		err := r.call()
+		return fmt.Sprintf(" %d %d", v.Result, v.Slot.Credit), err
+	case "lease":
+		v.Verb, v.Lease, v.Cost = verbLease, uint32(arg[0]), arg[1]
+	case "worth":
+		v.Verb, v.Slot.RateId, v.Slot.Credit = verbWorth, arg[0], uint32(arg[1])
+	case "deny":
+		v.Verb, v.Now, v.Wait, v.Jiffy = verbDeny, arg[0], arg[1], uint32(arg[2])
+		err := r.call()
+		return fmt.Sprintf(" %d", v.Slot.DenyUntil), err
+	case "denies":
+		v.Verb, v.Slot.DenyUntil, v.Slot.DenyTokens, v.Now, v.Cost = verbDenies, arg[0], uint32(arg[1]), arg[2], arg[3]
+	default:
+		return "", fmt.Errorf("unknown verb %q", verb)
+	}
+	err := r.call()
+	return fmt.Sprintf(" %d", v.Result), err
 }
 
 // call has the kernel replay the vector.

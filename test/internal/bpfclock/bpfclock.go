@@ -1,4 +1,4 @@
-// Package bpfclock puts a test's clock into a BPF program, in place of the kernel's three. The program stays what is
+// Package bpfclock puts a test's clocks into a BPF program, in place of the kernel's. The program stays what is
 // shipped but for its calls of bpf_ktime_get_ns, bpf_ktime_get_coarse_ns and bpf_jiffies64: each becomes a call of a
 // function of this package, which returns what the test set, or the kernel's own clock, and takes down what it returned.
 package bpfclock
@@ -16,22 +16,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// page is what the program and the test share. 0 says that there is no instant.
-type page struct {
-	set  [clockCount]atomic.Uint64 // what the clocks are to return; 0: the kernel's own
-	read [clockCount]atomic.Uint64 // what they returned last
-	runs atomic.Uint64             // recorded ones
+// Reading is what the clocks say. 0 is what no clock says: it stands for the kernel's own where a clock is set, and
+// where it was read for one that was not.
+type Reading struct {
+	Exact, Coarse uint64 // ns
+	Jiffies       uint64
 }
 
+// page is what the program and the test share.
+type page struct {
+	set  [kinds]atomic.Uint64 // what the clocks are to return; 0: the kernel's own
+	read [kinds]atomic.Uint64 // what they returned last
+	runs atomic.Uint64        // recorded ones
+}
+
+// The clocks, in the order of Reading.
 const (
-	exact  = iota // ns
-	coarse        // ns
+	exact = iota
+	coarse
 	jiffies
-	clockCount
+	kinds
 )
 
 // clocks are the helpers that are replaced, and by what.
-var clocks = [clockCount]struct {
+var clocks = [...]struct {
 	helper asm.BuiltinFunc
 	symbol string
 }{
@@ -40,7 +48,7 @@ var clocks = [clockCount]struct {
 	jiffies: {asm.FnJiffies64, "injected_jiffies"},
 }
 
-// Clock is the clock of the programs that it was injected into. It starts as the kernel's own.
+// Clock has the clocks of the programs that it was injected into. They start as the kernel's own.
 type Clock struct {
 	shared *ebpf.Map
 	memory []byte
@@ -83,10 +91,6 @@ func (c *Clock) Close() error {
 	return errors.Join(errs...)
 }
 
-// Reading is what the three clocks say at one instant. 0 stands for the kernel's own or, of what a program
-// read, for one that it did not.
-type Reading struct{ Exact, Coarse, Jiffies uint64 }
-
 // Jiffy is how long one takes, on this machine.
 func Jiffy() (time.Duration, error) {
 	var tick unix.Timespec
@@ -95,14 +99,14 @@ func Jiffy() (time.Duration, error) {
 }
 
 // Set sets the clocks.
-func (c *Clock) Set(to Reading) {
-	c.page.set[exact].Store(to.Exact)
-	c.page.set[coarse].Store(to.Coarse)
-	c.page.set[jiffies].Store(to.Jiffies)
+func (c *Clock) Set(r Reading) {
+	c.page.set[exact].Store(r.Exact)
+	c.page.set[coarse].Store(r.Coarse)
+	c.page.set[jiffies].Store(r.Jiffies)
 }
 
-// Asked tells what was read since it was last asked.
-func (c *Clock) Asked() Reading {
+// Read tells what the clocks have said since it was last asked.
+func (c *Clock) Read() Reading {
 	return Reading{c.page.read[exact].Swap(0), c.page.read[coarse].Swap(0), c.page.read[jiffies].Swap(0)}
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 )
 
 // MaxRuns is how many runs can be recorded.
@@ -15,7 +14,7 @@ const MaxRuns = 1 << 20
 
 // Run is one run of a program that is recorded.
 type Run struct {
-	Reading        // what the clocks said
+	Reading        // what the clocks said, of those that the program asked
 	Verdict uint64 // what the program returned
 }
 
@@ -26,36 +25,35 @@ func (c *Clock) Record(p *ebpf.ProgramSpec) (err error) {
 		return err
 	}
 	const shipped = "shipped"
-	entry := p.Instructions[0]
-	wrapper := c.wrapper(shipped)
-	wrapper[0] = btf.WithFuncMetadata(wrapper[0].WithSymbol(entry.Symbol()).WithSource(entry.Source()), btf.FuncMetadata(&entry))
-	p.Instructions[0] = entry.WithSymbol(shipped)
-	p.Instructions = append(wrapper, p.Instructions...)
+	wrap(p, shipped, c.wrapper(shipped))
 	return nil
 }
 
 // wrapper: page.read = 0; verdict = function(); records[page.runs++] = {page.read, verdict}; return verdict.
 func (c *Clock) wrapper(function string) asm.Instructions {
-	readExact := int16(unsafe.Offsetof(page{}.read))
-	runs := int16(unsafe.Offsetof(page{}.runs))
+	read, runs := int16(unsafe.Offsetof(page{}.read)), int16(unsafe.Offsetof(page{}.runs))
+	before := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMapValue(asm.R7, c.shared.FD(), 0),
+		asm.Mov.Imm(asm.R0, 0),
+	}
+	var copied asm.Instructions
+	for kind := range int16(kinds) {
+		before = append(before, asm.StoreMem(asm.R7, read+8*kind, asm.R0, asm.DWord))
+		copied = append(copied, asm.LoadMem(asm.R1, asm.R7, read+8*kind, asm.DWord), asm.StoreMem(asm.R0, 8*kind, asm.R1, asm.DWord))
+	}
 	return slices.Concat(
+		before,
 		asm.Instructions{
-			asm.Mov.Reg(asm.R6, asm.R1),
-			asm.LoadMapValue(asm.R7, c.shared.FD(), 0),
-			asm.Mov.Imm(asm.R0, 0),
-			asm.StoreMem(asm.R7, readExact, asm.R0, asm.DWord), asm.StoreMem(asm.R7, readExact+8, asm.R0, asm.DWord),
-			asm.StoreMem(asm.R7, readExact+16, asm.R0, asm.DWord),
 			asm.Mov.Reg(asm.R1, asm.R6), asm.Call.Label(function), asm.Mov.Reg(asm.R8, asm.R0),
 			asm.LoadMem(asm.R9, asm.R7, runs, asm.DWord), asm.StoreMem(asm.R10, -4, asm.R9, asm.Word),
 			asm.Add.Imm(asm.R9, 1), asm.StoreMem(asm.R7, runs, asm.R9, asm.DWord),
 			asm.LoadMapPtr(asm.R1, c.records.FD()), asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -4),
 			asm.FnMapLookupElem.Call(), asm.JEq.Imm(asm.R0, 0, "recorded"),
 		},
+		copied,
 		asm.Instructions{
-			asm.LoadMem(asm.R1, asm.R7, readExact, asm.DWord), asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
-			asm.LoadMem(asm.R1, asm.R7, readExact+8, asm.DWord), asm.StoreMem(asm.R0, 8, asm.R1, asm.DWord),
-			asm.LoadMem(asm.R1, asm.R7, readExact+16, asm.DWord), asm.StoreMem(asm.R0, 16, asm.R1, asm.DWord),
-			asm.StoreMem(asm.R0, 24, asm.R8, asm.DWord),
+			asm.StoreMem(asm.R0, 8*kinds, asm.R8, asm.DWord),
 			asm.Mov.Reg(asm.R0, asm.R8).WithSymbol("recorded"), asm.Return(),
 		},
 	)
