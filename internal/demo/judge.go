@@ -22,6 +22,8 @@ const (
 	leastShare = 0.97
 	// stallAllowed is how long the machine may stand still: half of what the buckets make up for.
 	stallAllowed = 500 * time.Millisecond
+	// leastSent is the part of what a host means to send that it gets sent on a machine that has time for it.
+	leastSent = 0.95
 	// clearly is how many times what the limit grants a flooder has to send before its being held to it means something.
 	clearly = 2
 )
@@ -130,9 +132,9 @@ func judge(d time.Duration, with Measurement, k Kernel) *Result {
 		r.disturbed = true
 		faults = append(faults, fault)
 	}
-	if with.Stalled > stallAllowed && len(faults) > 0 {
+	if excuse := busyMachine(d, with); excuse != "" && len(faults) > 0 {
 		r.disturbed = true
-		faults = append(faults, fmt.Sprintf("this machine stood still for %s", seconds(with.Stalled)))
+		faults = append(faults, excuse)
 	}
 	r.Proved = len(faults) == 0
 	if r.Proved {
@@ -159,6 +161,20 @@ func clientFault(c Client) string {
 	b := boundOf(c.Kind)
 	return fmt.Sprintf("the %s was %s: %s of %s packets got through, and %s and a burst of %s in %s grant %s", c.Name, words,
 		thousands(c.Passed), thousands(c.Sent), b.words, thousands(b.burst), seconds(c.Active), thousands(uint64(b.granted(c.Active))))
+}
+
+// busyMachine says in what way the machine kept the hosts from sending what they meant to; empty if it did not. It does no
+// harm by itself, but what fails then fails not for weir's sake.
+func busyMachine(d time.Duration, m Measurement) string {
+	if m.Stalled > stallAllowed {
+		return fmt.Sprintf("this machine stood still for %s", seconds(m.Stalled))
+	}
+	for _, c := range m.Clients {
+		if meant := c.Offered * d.Seconds(); float64(c.Sent) < leastSent*meant {
+			return fmt.Sprintf("this machine let the %s send only %s of %s packets", c.Name, thousands(c.Sent), thousands(uint64(meant)))
+		}
+	}
+	return ""
 }
 
 func exchangeFault(e Exchanges) string {

@@ -122,6 +122,12 @@ func TestSummary(t *testing.T) {
 			k.Passed, k.Dropped = k.Passed-1000, k.Dropped+1000
 		}, "Not proved: the IPv4 flooder was held below its limit: 10,000 of 250,000 packets got through, and 1000/s and a burst of 1,000 in " +
 			"10.0 s grant 11,000; this machine stood still for 0.7 s.", true},
+		{"the machine had no time to send", func(m *Measurement, k *Kernel) {
+			m.Clients[1] = flooder(200_000, 10_000)
+			m.Clients[1].Offered = 25_000
+			k.Passed, k.Dropped = k.Passed-1000, k.Dropped-49_000
+		}, "Not proved: the IPv4 flooder was held below its limit: 10,000 of 200,000 packets got through, and 1000/s and a burst of 1,000 in " +
+			"10.0 s grant 11,000; this machine let the IPv4 flooder send only 200,000 of 250,000 packets.", true},
 		{"the machine stood still, and nothing came of it", func(m *Measurement, _ *Kernel) { m.Stalled = 700 * time.Millisecond }, flawlessSummary, false},
 		{"arrivals that did not pass", func(_ *Measurement, k *Kernel) { k.Passed -= 4 },
 			"Not proved: weir counted 68,799 packets as passed, and the application received 68,803.", false},
