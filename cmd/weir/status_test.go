@@ -116,7 +116,9 @@ policies:
   - {name: per-client, scope: per_ip, limit: 10, window: 10d, match: {direction: ingress}, new_sources: {limit: 2, window: 2d}}
   - {name: upload, scope: global, layer: kernel, limit: 10, window: 1s, action: pace, match: {direction: egress}}
 `)
-	s.ok(t, "attach", "eth0", "-c", config, "--hook", "tc-egress")
+	if r := s.weir(t, "attach", "eth0", "-c", config, "--hook", "tc-egress"); r.code != exitOK || !strings.Contains(r.err, "tc qdisc replace dev eth0 root fq") {
+		t.Errorf("attach: %+v, want exit code 0, and to be told that fq is missing", r)
+	}
 	s.ok(t, "attach", "eth0", "-c", config)
 	s.ok(t, "ban", "192.0.2.77", "--for", "1h")
 	s.inject(t, netip.MustParseAddr("192.0.2.66"), 3)

@@ -165,8 +165,12 @@ func (a *Attachment) readProgram(pin string) error {
 func decodeConstants(spec *ebpf.CollectionSpec, data []byte) (*constants, error) {
 	c := &constants{}
 	for name, out := range map[string]any{
-		xdpVarPolicies:    &c.policies,
-		xdpVarPolicyCount: &c.count,
+		xdpVarPolicies:           &c.policies,
+		xdpVarPolicyCount:        &c.count,
+		xdpVarFewSources:         &c.few,
+		xdpVarFewSources4:        &c.few4,
+		xdpVarFewSources6:        &c.few6,
+		xdpVarSourcelessPolicies: &c.sourceless,
 	} {
 		v := spec.Variables[name]
 		if end := v.Offset + v.Size(); int(end) > len(data) {

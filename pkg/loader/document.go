@@ -46,8 +46,11 @@ func readDocument(m *ebpf.Map) (d policy.Document, err error) {
 
 // loadedSet is what a program enforces, as the program and its author have it.
 type loadedSet struct {
-	policies []LoadedPolicy // in the order of evaluation
-	lists    policy.Lists
+	policies   []LoadedPolicy // in the order of evaluation
+	lists      policy.Lists
+	few        []xdpFewSource // the prefixes that are compared one by one
+	few4       int            // of them are IPv4's
+	sourceless uint64
 }
 
 // readLoaded puts a program's constants and its document together.
@@ -75,7 +78,8 @@ func readLoaded(hook Hook, rodata, document *ebpf.Map) (*loadedSet, error) {
 	if int(c.count) != len(d.Policies) {
 		return nil, fmt.Errorf("%w: the program has %d policies, %d are written down", ErrIncompatible, c.count, len(d.Policies))
 	}
-	set := &loadedSet{lists: d.Lists()}
+	set := &loadedSet{lists: d.Lists(), sourceless: c.sourceless}
+	set.few4, set.few = int(c.few4), c.few[:min(int(c.few6), len(c.few))]
 	for i, p := range d.Policies {
 		set.policies = append(set.policies, decode(&c.policies[i], p))
 	}

@@ -60,6 +60,11 @@ type constants struct {
 	enforce  uint32 // the first so many enforce, the others are in shadow
 	count    uint32
 	paces    bool // one of them does
+
+	// Read back from a program alone; what goes into it is in classes.
+	few        [fewSources]xdpFewSource
+	few4, few6 uint32 // where those of each family end
+	sourceless uint64
 }
 
 // encode turns policies, in the order in which they are to be evaluated, into constants. slots has

@@ -2,6 +2,9 @@ package loader
 
 import (
 	"cmp"
+	"encoding/binary"
+	"maps"
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -22,7 +25,7 @@ type SourceRule struct {
 	Policies []string `json:"policies"` // whose match.sources it satisfies
 }
 
-// Sources reads the tries of prefixes of every attachment, IPv4 or IPv6.
+// Sources reads the prefixes of every attachment, IPv4 or IPv6: from its trie or, of few, from its constants.
 func (d *StateDir) Sources(is4 bool) ([]SourceRules, error) {
 	return perAttachment(d, "sources", func(id attachmentID, set string) ([]SourceRules, error) {
 		r, err := d.readSources(id, set, is4)
@@ -49,6 +52,7 @@ func (d *StateDir) readSources(id attachmentID, set string, is4 bool) (SourceRul
 	if err != nil {
 		return r, err
 	}
+	maps.Copy(rules, loaded.fewRules(is4))
 	for prefix, rule := range rules {
 		named := SourceRule{Prefix: prefix, Policies: loaded.names(rule.Policies)}
 		if int(rule.List) < len(lists) {
@@ -60,6 +64,34 @@ func (d *StateDir) readSources(id attachmentID, set string, is4 bool) (SourceRul
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
 	})
 	return r, nil
+}
+
+// fewRules are the rules of prefixes that are compared one by one, as a trie would have them.
+func (s *loadedSet) fewRules(is4 bool) map[netip.Prefix]xdpSourceRule {
+	own := map[netip.Prefix]xdpSourceRule{}
+	for i, few := range s.few {
+		if (i < s.few4) == is4 {
+			own[few.prefixOf(is4)] = few.Rule
+		}
+	}
+	rules, lengths := map[netip.Prefix]xdpSourceRule{}, prefixLengths(own)
+	for prefix := range own {
+		rules[prefix] = covering(own, lengths[is4], prefix, s.sourceless)
+	}
+	return rules
+}
+
+// prefixOf is the inverse of addFew.
+func (f *xdpFewSource) prefixOf(is4 bool) netip.Prefix {
+	if is4 {
+		var a [4]byte
+		binary.BigEndian.PutUint32(a[:], uint32(f.Prefix[1]))
+		return netip.PrefixFrom(netip.AddrFrom4(a), bits.OnesCount64(f.Mask[1]))
+	}
+	var a [16]byte
+	binary.BigEndian.PutUint64(a[:8], f.Prefix[0])
+	binary.BigEndian.PutUint64(a[8:], f.Prefix[1])
+	return netip.PrefixFrom(netip.AddrFrom16(a), bits.OnesCount64(f.Mask[0])+bits.OnesCount64(f.Mask[1]))
 }
 
 // names are those of the policies of a mask, which has a bit by rank.
