@@ -23,10 +23,11 @@ static __always_inline int tc_pull(struct __sk_buff *skb)
 	return linear < want && !bpf_skb_pull_data(skb, want);
 }
 
-static __always_inline int tc_parse(struct __sk_buff *skb, struct parse_cursor *cursor,
+static __always_inline int tc_parse(struct __sk_buff *skb, __u32 used, struct parse_cursor *cursor,
 				    struct packet *packet)
 {
-	struct parse_view view = { .outgoing = hook == HOOK_TC_EGRESS, .ports = match_endpoint };
+	struct parse_view view = { .outgoing = hook == HOOK_TC_EGRESS, 
+				   .ports = used & USE_ENDPOINT };
 
 	__builtin_memset(packet, 0, sizeof(*packet));
 	cursor->start = cursor->at = (const __u8 *)(long)skb->data;
@@ -50,25 +51,26 @@ static __always_inline void tc_delay(struct __sk_buff *skb, __u64 delay, struct 
 SEC("tc")
 int weir_tc(struct __sk_buff *skb)
 {
+	const __u32 used = uses;
 	struct ruling ruling = { .slot = WEIR_NO_POLICY };
 	struct parse_cursor cursor;
 	struct clock clock = {};
 	struct packet packet;
-	int reason = tc_parse(skb, &cursor, &packet);
+	int reason = tc_parse(skb, used, &cursor, &packet);
 
 	if ((reason == UNPARSED_TRUNCATED || reason == UNPARSED_TRUNCATED_PORTS) && tc_pull(skb))
-		reason = tc_parse(skb, &cursor, &packet);
+		reason = tc_parse(skb, used, &cursor, &packet);
 	if (reason != PARSE_OK) {
 		stats_unparsed(reason);
 		if (reason < UNPARSED_LATER_FRAGMENT)
 			return TC_NEXT; /* no source, so nobody to charge */
 	}
 	skb_measure(skb, &cursor, &packet);
-	police(&packet, &clock, &ruling);
+	police(&packet, used, &clock, &ruling);
 	sample(&packet, &ruling, skb->ifindex, &clock);
 	if (ruling.verdict == VERDICT_DROP)
 		return TC_DROP;
-	if (hook == HOOK_TC_EGRESS && ruling.delay)
+	if (used & USE_PACE && ruling.delay)
 		tc_delay(skb, ruling.delay, &clock);
 	return TC_NEXT;
 }

@@ -26,7 +26,8 @@ int weir_xdp(struct xdp_md *ctx)
 		.at = (const __u8 *)(long)ctx->data,
 		.end = (const __u8 *)(long)ctx->data_end,
 	};
-	struct parse_view view = { .ports = match_endpoint };
+	const __u32 used = uses;
+	struct parse_view view = { .ports = used & USE_ENDPOINT };
 	struct packet packet = { .segments = 1 };
 	struct ruling ruling = { .slot = WEIR_NO_POLICY };
 	struct clock clock = {};
@@ -38,7 +39,7 @@ int weir_xdp(struct xdp_md *ctx)
 			return XDP_PASS; /* no source, so nobody to charge */
 	}
 	packet.length = frame_length(ctx, &packet);
-	police(&packet, &clock, &ruling);
+	police(&packet, used, &clock, &ruling);
 	sample(&packet, &ruling, ctx->ingress_ifindex, &clock);
 	return ruling.verdict == VERDICT_DROP ? XDP_DROP : XDP_PASS;
 }

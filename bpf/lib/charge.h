@@ -36,6 +36,50 @@ static __always_inline struct bucket_set *charge_set(__u64 hash)
 	return bpf_map_lookup_elem(&table, &index);
 }
 
+static __always_inline struct tag_pair *charge_tags(__u64 hash)
+{
+	__u32 index = (hash & table_mask) >> 1;
+
+	return bpf_map_lookup_elem(&tags, &index);
+}
+
+/* Where in a pair of sets the tags of a hash's set begin. */
+static __always_inline __u32 charge_first_tag(__u64 hash)
+{
+	return (hash & 1) * WEIR_SET_WAYS;
+}
+
+static __always_inline __u8 charge_tag(__u64 hash)
+{
+	return table_fingerprint(hash);
+}
+
+/* Says who has the entry that was claimed. */
+static __always_inline void charge_mark(const struct charge *c)
+{
+	struct tag_pair *tags = charge_tags(c->hash);
+	__u32 way = c->table.claimed - 1;
+
+	if (tags && way < WEIR_SET_WAYS)
+		tags->tag[charge_first_tag(c->hash) + way] = charge_tag(c->hash);
+}
+
+/* Whether the source has an entry. Of strangers one in 64 has somebody's tag, and is looked for. */
+static __always_inline int charge_seen(__u64 hash)
+{
+	struct tag_pair *tags = charge_tags(hash);
+	struct bucket_set *set;
+
+	if (tags) {
+		const __u8 *tag = &tags->tag[charge_first_tag(hash)], mine = charge_tag(hash);
+
+		if (tag[0] != mine && tag[1] != mine && tag[2] != mine && tag[3] != mine)
+			return 0;
+	}
+	set = charge_set(hash);
+	return !set || table_find(set, table_fingerprint(hash));
+}
+
 static __always_inline struct slot *charge_slot(__u64 hash)
 {
 	__u32 index = bpf_get_smp_processor_id() * WEIR_SLOTS + slot_index(hash);
@@ -68,6 +112,7 @@ CHARGE_GLOBAL __u32 charge_try(struct charge *c)
 	const volatile struct rate *rate;
 	struct bucket_limit limit;
 	struct bucket_set *set;
+	__u32 took;
 
 	if (!c)
 		return TAKE_ADMITTED;
@@ -81,7 +126,10 @@ CHARGE_GLOBAL __u32 charge_try(struct charge *c)
 	set = charge_set(c->hash);
 	if (!set)
 		return TAKE_ADMITTED; /* index <= table_mask, which the verifier can't know */
-	return table_try(set, table_fingerprint(c->hash), &limit, c->now, &c->table);
+	took = table_try(set, table_fingerprint(c->hash), &limit, c->now, &c->table);
+	if (took & TAKE_CLAIMED)
+		charge_mark(c);
+	return took;
 }
 
 /* Gives tokens back to a bucket in the table. */
@@ -202,7 +250,6 @@ static __always_inline __u32 charge_by_slot(const volatile struct rate *rate, st
 CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 {
 	const volatile struct policy *policy;
-	struct bucket_set *set;
 	__u64 hash, cost;
 	__u32 tokens, flags;
 	struct slot *s;
@@ -210,8 +257,7 @@ CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 	if (!c || !clock)
 		return CHARGE_ADMITTED;
 	hash = c->hash;
-	set = charge_set(hash);
-	if (!set || table_find(set, table_fingerprint(hash)))
+	if (charge_seen(hash))
 		return CHARGE_ADMITTED;
 	policy = &policies[c->rank & (WEIR_MAX_POLICIES - 1)];
 	cost = c->table.cost;

@@ -23,6 +23,19 @@ struct {
 } table SEC(".maps");
 
 /*
+ * A sixteenth of the table's size, so that it stays in the cache when the table does not: in a flood of
+ * strangers, of which each would cost a miss there, it tells that they are. Whoever claims an entry
+ * writes its tag here afterwards; until then a source may be taken for a stranger, once.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct tag_pair);
+	__uint(max_entries, 1);
+} tags SEC(".maps");
+
+/*
  * What each CPU knows of the buckets that it used last: WEIR_SLOTS for the first CPU, then those of the
  * next. Not a per-CPU map, so that user space can clear a slot in memory, and so that slots lie in
  * cache lines of their own. Shared like the table, as the bound on what a source is admitted counts
@@ -124,18 +137,14 @@ const volatile __u32 jiffy = 0;            /* ns, what one takes */
 const volatile __u32 multi_buffer = 0;     /* kernel 5.18: packets may span several buffers */
 
 /*
- * Which policies apply: in each of these words, and in the maps above, a bit by rank. A dimension that
- * no policy uses is off, and the verifier takes its code out of the program.
+ * Which policies apply: in each of these words, and in the maps above, a bit by rank. What no policy
+ * uses is off, and the verifier takes its code out of the program; its load of a constant would stay, and
+ * so one word has all that is asked of every packet.
  */
-const volatile __u32 match_sources4 = 0;   /* by the tries */
-const volatile __u32 match_sources6 = 0;
-const volatile __u32 few_sources4 = 0;     /* or by so many of few_sources, IPv4's first, */
+const volatile __u32 uses = 0;             /* enum use */
+const volatile __u32 few_sources4 = 0;     /* so many of few_sources are IPv4's, */
 const volatile __u32 few_sources6 = 0;     /* and IPv6's behind them up to here */
 const volatile struct few_source few_sources[WEIR_FEW_SOURCES] = {};
-const volatile __u32 match_protocol = 0;
-const volatile __u32 match_ports = 0;      /* by the map of that name */
-const volatile __u32 match_endpoint = 0;   /* protocol and port matter, if only for a bucket's key */
-const volatile __u32 match_replaces = 0;
 const volatile __u64 sourceless_policies = 0; /* satisfied by a source that no prefix covers */
 const volatile __u64 protocol_policies[256] = {};
 const volatile __u64 portless_policies = 0; /* satisfied without a port */

@@ -59,17 +59,17 @@ static __always_inline void match_few(const struct packet *p, struct source_rule
 }
 
 /* What the configuration says of the source: the policies that take it, and allow or deny. */
-static __always_inline struct source_rule match_source(const struct packet *p)
+static __always_inline struct source_rule match_source(const struct packet *p, __u32 used)
 {
 	struct source_rule rule = { sourceless_policies, LIST_NONE, 0 }, *found = 0;
 
-	if (few_sources6)
+	if (used & USE_FEW_SOURCES)
 		match_few(p, &rule);
-	if (p->version == 4 && match_sources4) {
+	if (p->version == 4 && used & USE_TRIE_IPV4) {
 		struct lpm_ipv4 key = match_ipv4(p);
 
 		found = bpf_map_lookup_elem(&sources4, &key);
-	} else if (p->version == 6 && match_sources6) {
+	} else if (p->version == 6 && used & USE_TRIE_IPV6) {
 		struct lpm_ipv6 key = match_ipv6(p);
 
 		found = bpf_map_lookup_elem(&sources6, &key);
@@ -118,19 +118,20 @@ static __always_inline void match_replaced(struct matched *m)
 }
 
 /* source_policies is what match_source said. */
-static __always_inline struct matched match_policies(const struct packet *p, __u64 source_policies)
+static __always_inline struct matched match_policies(const struct packet *p, __u32 used,
+						     __u64 source_policies)
 {
 	struct matched m = { .apply = source_policies };
 
-	if (match_protocol)
+	if (used & USE_PROTOCOL)
 		m.apply &= protocol_policies[p->protocol];
-	if (match_endpoint && p->port_state == PORT_HIDDEN) {
+	if (used & USE_ENDPOINT && p->port_state == PORT_HIDDEN) {
 		m.hide = m.apply & hidden_drop;
 		m.apply &= portless_policies & ~endpoint_policies;
-	} else if (match_ports) {
+	} else if (used & USE_PORTS) {
 		m.apply &= p->port_state == PORT_KNOWN ? match_port(p) : portless_policies;
 	}
-	if (match_replaces)
+	if (used & USE_REPLACES)
 		match_replaced(&m);
 	return m;
 }

@@ -23,15 +23,15 @@ static __always_inline __u64 police_tokens(const volatile struct policy *policy,
 }
 
 /* Charges one policy's bucket, and counts what it admits. Returns CHARGE_ flags. */
-static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, struct clock *clock,
-					   __u64 *delay)
+static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, __u32 used,
+					   struct clock *clock, __u64 *delay)
 {
 	const volatile struct policy *policy = &policies[rank];
 	__u64 tokens = police_tokens(policy, p), hash = key_hash(policy, p);
 	struct charge c;
 	__u32 flags;
 
-	if (hook != HOOK_TC_EGRESS || !policy->pace) {
+	if (!(used & USE_PACE) || !policy->pace) {
 		flags = charge(rank, hash, tokens, &c, clock);
 	} else {
 		flags = charge_paced(rank, hash, tokens, &c, clock);
@@ -51,7 +51,7 @@ CHARGE_GLOBAL __u32 police_charge_at(__u32 rank, const struct packet *p, struct 
 {
 	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !delay)
 		return CHARGE_ADMITTED;
-	return police_charge(rank, p, clock, delay);
+	return police_charge(rank, p, uses, clock, delay);
 }
 
 /* Gives back what the policies in applied took from a packet that a later one, at rank, denies: for
@@ -96,13 +96,13 @@ static __always_inline enum cause police_cause(__u32 flags)
 /* Charges the policies that enforce, all of them or none: 0 if one denied. One policy is the usual number,
  * and a call is not free: the first is inlined. */
 static __always_inline int police_enforce(const struct matched *m, const struct packet *p,
-					  struct clock *clock, struct ruling *r)
+					  __u32 used, struct clock *clock, struct ruling *r)
 {
 	__u64 left = m->apply & enforcing_policies;
 	__u32 flags = CHARGE_ADMITTED, i = 0;
 
 	if (left & 1)
-		flags = police_charge(0, p, clock, &r->delay);
+		flags = police_charge(0, p, used, clock, &r->delay);
 	while (flags & CHARGE_ADMITTED) {
 		left >>= 1;
 		if (!left || ++i >= WEIR_MAX_POLICIES)
@@ -169,17 +169,18 @@ static __always_inline int police_lists(const struct packet *p, __u32 list, stru
  * count nothing in the end, for them the packet has not been. Those in shadow see what the enforcing ones let
  * through: what they would see if they enforced.
  */
-static __always_inline void police(const struct packet *p, struct clock *clock, struct ruling *r)
+static __always_inline void police(const struct packet *p, __u32 used, struct clock *clock,
+				   struct ruling *r)
 {
-	struct source_rule rule = match_source(p);
+	struct source_rule rule = match_source(p, used);
 	struct matched m;
 
 	if (police_lists(p, rule.list, clock, r))
 		return;
-	m = match_policies(p, rule.policies);
-	if (match_endpoint && m.hide && police_hidden(&m, p, r))
+	m = match_policies(p, used, rule.policies);
+	if (used & USE_ENDPOINT && m.hide && police_hidden(&m, p, r))
 		return;
-	if (police_enforce(&m, p, clock, r))
+	if (police_enforce(&m, p, used, clock, r) && used & USE_SHADOW)
 		police_shadow(&m, p, clock, r);
 }
 

@@ -142,6 +142,8 @@ struct table_charge {
 	__u32 more;       /* the same for extra */
 	__u32 evict_debt; /* a newcomer that finds four debts takes the place of the smallest, or is denied */
 	__u32 took_extra; /* result */
+	__u32 claimed;    /* result: the way that was claimed, and 1; 0: none was */
+	__u32 _pad;
 	__u64 wait;       /* result: ticks until cost would be admitted, or until it may depart */
 };
 
@@ -187,7 +189,8 @@ static __always_inline __u32 table_try(struct bucket_set *set, __u32 fingerprint
 			return flags;
 		if (!(claim & TAKE_CLAIMED))
 			return flags | TAKE_RETRY;
-		e = &set->way[claim >> TABLE_WAY_SHIFT & (WEIR_SET_WAYS - 1)];
+		c->claimed = (claim >> TABLE_WAY_SHIFT & (WEIR_SET_WAYS - 1)) + 1;
+		e = &set->way[c->claimed - 1];
 	}
 	tat = TABLE_LOAD(e->tat);
 	admitted = table_decide(l, tat, now, c, &next);

@@ -49,6 +49,19 @@ enum policy_mode { MODE_ENFORCE = 0, MODE_SHADOW = 1 };
 enum policy_on_pressure { ON_PRESSURE_PASS = 0, ON_PRESSURE_DROP = 1 };
 enum policy_scope { SCOPE_PER_IP = 0, SCOPE_PER_ENDPOINT = 1, SCOPE_GLOBAL = 2 };
 
+/* What any policy of a program asks for, as bits of one constant. */
+enum use {
+	USE_TRIE_IPV4 = 1,
+	USE_TRIE_IPV6 = 2,
+	USE_FEW_SOURCES = 4,
+	USE_PROTOCOL = 8,
+	USE_PORTS = 16,     /* the map of that name */
+	USE_ENDPOINT = 32,  /* protocol and port matter, if only for a bucket's key */
+	USE_REPLACES = 64,
+	USE_PACE = 128,
+	USE_SHADOW = 256,
+};
+
 /* The lists that are asked before any policy: an index into struct interface_counters.listed. */
 enum list { LIST_NONE = 0, LIST_ALLOW = 1, LIST_DENY = 2, LIST_BAN = 3, LIST_COUNT = 4 };
 
@@ -106,6 +119,12 @@ struct bucket_set {
 	struct bucket_entry way[WEIR_SET_WAYS];
 };
 _Static_assert(sizeof(struct bucket_set) == 64, "a set is one cache line");
+
+/* A byte of each fingerprint of two sets: who has none there has no entry, which a small map tells. */
+struct tag_pair {
+	__u8 tag[2 * WEIR_SET_WAYS];
+};
+_Static_assert(sizeof(struct tag_pair) == 8, "the kernel rounds an element up to eight bytes");
 
 /* All parts are random. key.h says what each is for. */
 struct hash_key {

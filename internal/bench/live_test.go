@@ -25,7 +25,8 @@ func TestLive(t *testing.T) {
 	testutil.NoLeaks(t)
 	r := newRunner(t, "", sectionLive)
 	r.live = steadyLimit()
-	for _, s := range liveScenarios(r.many)[:2] {
+	all := liveScenarios(r.many)
+	for _, s := range []liveScenario{all[0], all[2]} { // one source, and many that are known
 		c, err := r.liveContest(t.Context(), s)
 		if err != nil {
 			t.Fatalf("%+v", errors.Join(err, c.Close()))
@@ -53,11 +54,28 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// Sources that weir has forgotten are strangers again, turn after turn.
+func TestLiveStrangers(t *testing.T) {
+	testutil.NoLeaks(t)
+	r := newRunner(t, "", sectionLive)
+	c, err := r.liveContest(t.Context(), liveScenarios(r.many)[1])
+	if err != nil {
+		t.Fatalf("%+v", errors.Join(err, c.Close()))
+	}
+	if err := r.hold(t.Context(), c); err != nil {
+		t.Fatalf("%+v", err)
+	}
+	checkFigures(t, r.report)
+	if row := r.report.Rows[0]; len(row.Contenders) != 2 || row.find(nameWeir) < 0 {
+		t.Errorf("contenders %+v, want a bare drop and weir", row.Contenders)
+	}
+}
+
 // A spoofed flood is held to the strangers that the policy allows.
 func TestLiveFlood(t *testing.T) {
 	testutil.NoLeaks(t)
 	r := newRunner(t, "", sectionLive)
-	c, err := r.liveContest(t.Context(), liveScenarios(r.many)[2])
+	c, err := r.liveContest(t.Context(), liveScenarios(r.many)[3])
 	if err != nil {
 		t.Fatalf("%+v", errors.Join(err, c.Close()))
 	}

@@ -17,6 +17,7 @@ type wire struct {
 	sender  *sender
 	limiter limiter
 
+	forget func()        // makes the limiter forget all sources before a turn; nil: it goes on knowing them
 	learn  time.Duration // of sending, until the sources are known; 0: they need not be
 	leadIn int           // frames at the start of a turn, until buckets and caches are as they stay
 	size   int           // frames to measure
@@ -112,6 +113,9 @@ func (w *wire) turn() (float64, error) {
 	before, err := w.pair.B.Counters()
 	if err != nil {
 		return 0, err
+	}
+	if w.forget != nil {
+		w.forget()
 	}
 	s, err := w.sender.send(w.leadIn, w.size)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 // Buckets is the table that the kernel charges and the slots before it, mapped into this process.
 type Buckets struct {
 	*bucket.Table
-	table, slots []byte // the mappings
-	cpus         *bucket.CPUSlots
+	table, tags, slots []byte // the mappings
+	cpus               *bucket.CPUSlots
 }
 
 // OpenBuckets maps the table. What is done to it is done at once, for packets too.
@@ -31,16 +31,20 @@ func (d *StateDir) OpenBuckets() (*Buckets, error) {
 		return nil, fmt.Errorf("open the pinned table: %w", explain(err))
 	}
 	defer table.Close()
-	slots, err := ebpf.LoadPinnedMap(d.pin("slots"), nil)
-	if err != nil {
-		return nil, fmt.Errorf("open the pinned slots: %w (run: weir detach --all)", explain(err))
+	own := map[string]*ebpf.Map{}
+	for _, pin := range []string{"tags", "slots"} {
+		m, err := ebpf.LoadPinnedMap(d.pin(pin), nil)
+		if err != nil {
+			return nil, fmt.Errorf("open the pinned %s: %w (run: weir detach --all)", pin, explain(err))
+		}
+		defer m.Close()
+		own[pin] = m
 	}
-	defer slots.Close()
-	return mapBuckets(table, slots)
+	return mapBuckets(table, own["tags"], own["slots"])
 }
 
-// mapBuckets maps the memory of the table and of the slots, which outlives their descriptors.
-func mapBuckets(table, slots *ebpf.Map) (_ *Buckets, err error) {
+// mapBuckets maps the memory of the table and of what goes with it, which outlives their descriptors.
+func mapBuckets(table, tags, slots *ebpf.Map) (_ *Buckets, err error) {
 	b := &Buckets{}
 	defer func() {
 		if err != nil {
@@ -48,6 +52,9 @@ func mapBuckets(table, slots *ebpf.Map) (_ *Buckets, err error) {
 		}
 	}()
 	if b.table, err = mapMemory(table); err != nil {
+		return nil, err
+	}
+	if b.tags, err = mapMemory(tags); err != nil {
 		return nil, err
 	}
 	if b.slots, err = mapMemory(slots); err != nil {
@@ -75,12 +82,20 @@ func mapMemory(m *ebpf.Map) ([]byte, error) {
 func (b *Buckets) Close() error {
 	b.Table, b.cpus = nil, nil
 	var errs []error
-	for _, memory := range [][]byte{b.table, b.slots} {
+	for _, memory := range [][]byte{b.table, b.tags, b.slots} {
 		if memory != nil {
 			errs = append(errs, unix.Munmap(memory))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Clear forgets every bucket and every source. It is not atomic: of what packets do meanwhile some is
+// forgotten, and some stays.
+func (b *Buckets) Clear() {
+	clear(b.slots)
+	clear(b.tags)
+	clear(b.table)
 }
 
 // BucketState is one source's bucket at one instant.

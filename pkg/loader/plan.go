@@ -2,10 +2,12 @@ package loader
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // plan is all that makes a program of its own out of the object.
@@ -46,15 +48,10 @@ func (p *plan) setConstants(spec *ebpf.CollectionSpec, sets, multiBuffer uint32)
 		xdpVarTableMask:          sets - 1,
 		xdpVarMultiBuffer:        multiBuffer,
 		xdpVarJiffy:              uint32(p.machine.tick),
-		xdpVarMatchSources4:      truth(c.uses(true)),
-		xdpVarMatchSources6:      truth(c.uses(false)),
+		xdpVarUses:               p.uses(),
 		xdpVarFewSources:         few,
 		xdpVarFewSources4:        uint32(c.few4),
 		xdpVarFewSources6:        uint32(len(c.few)),
-		xdpVarMatchProtocol:      truth(!c.anyProtocol),
-		xdpVarMatchPorts:         truth(c.ports != nil),
-		xdpVarMatchEndpoint:      truth(c.endpoint != 0 || !c.anyProtocol),
-		xdpVarMatchReplaces:      truth(c.replaces),
 		xdpVarSourcelessPolicies: c.sourceless,
 		xdpVarProtocolPolicies:   c.protocols,
 		xdpVarPortlessPolicies:   c.portless,
@@ -71,11 +68,38 @@ func (p *plan) setConstants(spec *ebpf.CollectionSpec, sets, multiBuffer uint32)
 // firstBits has the n lowest of 64 bits set. In Go a shift by 64 is 0.
 func firstBits(n int) uint64 { return ^uint64(0) >> (64 - n) }
 
-func truth(is bool) uint32 {
-	if is {
-		return 1
+// The values of enum use in types.h.
+const (
+	useTrieIPv4 = 1 << iota
+	useTrieIPv6
+	useFewSources
+	useProtocol
+	usePorts
+	useEndpoint
+	useReplaces
+	usePace
+	useShadow
+)
+
+// uses is what any policy asks for.
+func (p *plan) uses() (bits uint32) {
+	c := p.classes
+	for bit, used := range map[uint32]bool{
+		useTrieIPv4:   c.uses(true),
+		useTrieIPv6:   c.uses(false),
+		useFewSources: len(c.few) > 0,
+		useProtocol:   !c.anyProtocol,
+		usePorts:      c.ports != nil,
+		useEndpoint:   c.endpoint != 0 || !c.anyProtocol,
+		useReplaces:   c.replaces,
+		usePace:       slices.ContainsFunc(p.ruleset.policies, func(p policy.Policy) bool { return p.Action == policy.ActionPace }),
+		useShadow:     p.constants.enforce < p.constants.count,
+	} {
+		if used {
+			bits |= bit
+		}
 	}
-	return 0
+	return bits
 }
 
 // sizeMaps makes what is not asked for as small as it can be.

@@ -24,6 +24,7 @@ var ErrIncompatible = errors.New("pinned state does not fit")
 var sharedPins = []struct{ object, pin string }{
 	{xdpMapIdentity, "identity"},
 	{xdpMapSlots, "slots"},
+	{xdpMapTags, "tags"},
 	{xdpMapBans4, "bans4"},
 	{xdpMapBans6, "bans6"},
 	{xdpMapEvents, "events"},
@@ -142,6 +143,8 @@ func newShared(spec *ebpf.CollectionSpec, entries int, secret bucket.Secret) (_ 
 		switch m.object {
 		case xdpMapTable:
 			mapSpec.MaxEntries = uint32(entries / bucket.SetWays)
+		case xdpMapTags:
+			mapSpec.MaxEntries = uint32(max(entries/bucket.SetWays/2, 1))
 		case xdpMapSlots:
 			mapSpec.MaxEntries = uint32(cpus * bucket.SlotCount)
 		}

@@ -57,7 +57,7 @@ func LoadStandalone(o StandaloneOptions) (_ *Standalone, err error) {
 	}
 	undo.push(func() error { common.close(); return nil })
 	s := &Standalone{shared: common}
-	if s.buckets, err = mapBuckets(common.table(), common.maps[xdpMapSlots]); err != nil {
+	if s.buckets, err = mapBuckets(common.table(), common.maps[xdpMapTags], common.maps[xdpMapSlots]); err != nil {
 		return nil, err
 	}
 	undo.push(s.buckets.Close)

@@ -27,6 +27,7 @@ const (
 	tcMapSources4           = "sources4"
 	tcMapSources6           = "sources6"
 	tcMapTable              = "table"
+	tcMapTags               = "tags"
 	tcProgWeirTc            = "weir_tc"
 	tcVarControl            = "control"
 	tcVarEndpointPolicies   = "endpoint_policies"
@@ -38,12 +39,6 @@ const (
 	tcVarHiddenDrop         = "hidden_drop"
 	tcVarHook               = "hook"
 	tcVarJiffy              = "jiffy"
-	tcVarMatchEndpoint      = "match_endpoint"
-	tcVarMatchPorts         = "match_ports"
-	tcVarMatchProtocol      = "match_protocol"
-	tcVarMatchReplaces      = "match_replaces"
-	tcVarMatchSources4      = "match_sources4"
-	tcVarMatchSources6      = "match_sources6"
 	tcVarMultiBuffer        = "multi_buffer"
 	tcVarPolicies           = "policies"
 	tcVarPolicyCount        = "policy_count"
@@ -51,6 +46,7 @@ const (
 	tcVarProtocolPolicies   = "protocol_policies"
 	tcVarSourcelessPolicies = "sourceless_policies"
 	tcVarTableMask          = "table_mask"
+	tcVarUses               = "uses"
 )
 
 // loadTc returns the embedded CollectionSpec for tc.
@@ -113,6 +109,7 @@ type tcMapSpecs struct {
 	Sources4       *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6       *ebpf.MapSpec `ebpf:"sources6"`
 	Table          *ebpf.MapSpec `ebpf:"table"`
+	Tags           *ebpf.MapSpec `ebpf:"tags"`
 }
 
 // tcVariableSpecs contains global variables before they are loaded into the kernel.
@@ -129,12 +126,6 @@ type tcVariableSpecs struct {
 	HiddenDrop         *ebpf.VariableSpec `ebpf:"hidden_drop"`
 	Hook               *ebpf.VariableSpec `ebpf:"hook"`
 	Jiffy              *ebpf.VariableSpec `ebpf:"jiffy"`
-	MatchEndpoint      *ebpf.VariableSpec `ebpf:"match_endpoint"`
-	MatchPorts         *ebpf.VariableSpec `ebpf:"match_ports"`
-	MatchProtocol      *ebpf.VariableSpec `ebpf:"match_protocol"`
-	MatchReplaces      *ebpf.VariableSpec `ebpf:"match_replaces"`
-	MatchSources4      *ebpf.VariableSpec `ebpf:"match_sources4"`
-	MatchSources6      *ebpf.VariableSpec `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
 	PolicyCount        *ebpf.VariableSpec `ebpf:"policy_count"`
@@ -142,6 +133,7 @@ type tcVariableSpecs struct {
 	ProtocolPolicies   *ebpf.VariableSpec `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.VariableSpec `ebpf:"sourceless_policies"`
 	TableMask          *ebpf.VariableSpec `ebpf:"table_mask"`
+	Uses               *ebpf.VariableSpec `ebpf:"uses"`
 }
 
 // tcObjects contains all objects after they have been loaded into the kernel.
@@ -175,6 +167,7 @@ type tcMaps struct {
 	Sources4       *ebpf.Map `ebpf:"sources4"`
 	Sources6       *ebpf.Map `ebpf:"sources6"`
 	Table          *ebpf.Map `ebpf:"table"`
+	Tags           *ebpf.Map `ebpf:"tags"`
 }
 
 func (m *tcMaps) Close() error {
@@ -190,6 +183,7 @@ func (m *tcMaps) Close() error {
 		m.Sources4,
 		m.Sources6,
 		m.Table,
+		m.Tags,
 	)
 }
 
@@ -207,12 +201,6 @@ type tcVariables struct {
 	HiddenDrop         *ebpf.Variable `ebpf:"hidden_drop"`
 	Hook               *ebpf.Variable `ebpf:"hook"`
 	Jiffy              *ebpf.Variable `ebpf:"jiffy"`
-	MatchEndpoint      *ebpf.Variable `ebpf:"match_endpoint"`
-	MatchPorts         *ebpf.Variable `ebpf:"match_ports"`
-	MatchProtocol      *ebpf.Variable `ebpf:"match_protocol"`
-	MatchReplaces      *ebpf.Variable `ebpf:"match_replaces"`
-	MatchSources4      *ebpf.Variable `ebpf:"match_sources4"`
-	MatchSources6      *ebpf.Variable `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
 	Policies           *ebpf.Variable `ebpf:"policies"`
 	PolicyCount        *ebpf.Variable `ebpf:"policy_count"`
@@ -220,6 +208,7 @@ type tcVariables struct {
 	ProtocolPolicies   *ebpf.Variable `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.Variable `ebpf:"sourceless_policies"`
 	TableMask          *ebpf.Variable `ebpf:"table_mask"`
+	Uses               *ebpf.Variable `ebpf:"uses"`
 }
 
 // tcPrograms contains all programs after they have been loaded into the kernel.

@@ -159,6 +159,7 @@ const (
 	xdpMapSources4           = "sources4"
 	xdpMapSources6           = "sources6"
 	xdpMapTable              = "table"
+	xdpMapTags               = "tags"
 	xdpProgWeirXdp           = "weir_xdp"
 	xdpVarControl            = "control"
 	xdpVarEndpointPolicies   = "endpoint_policies"
@@ -170,12 +171,6 @@ const (
 	xdpVarHiddenDrop         = "hidden_drop"
 	xdpVarHook               = "hook"
 	xdpVarJiffy              = "jiffy"
-	xdpVarMatchEndpoint      = "match_endpoint"
-	xdpVarMatchPorts         = "match_ports"
-	xdpVarMatchProtocol      = "match_protocol"
-	xdpVarMatchReplaces      = "match_replaces"
-	xdpVarMatchSources4      = "match_sources4"
-	xdpVarMatchSources6      = "match_sources6"
 	xdpVarMultiBuffer        = "multi_buffer"
 	xdpVarPolicies           = "policies"
 	xdpVarPolicyCount        = "policy_count"
@@ -183,6 +178,7 @@ const (
 	xdpVarProtocolPolicies   = "protocol_policies"
 	xdpVarSourcelessPolicies = "sourceless_policies"
 	xdpVarTableMask          = "table_mask"
+	xdpVarUses               = "uses"
 )
 
 // loadXdp returns the embedded CollectionSpec for xdp.
@@ -245,6 +241,7 @@ type xdpMapSpecs struct {
 	Sources4       *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6       *ebpf.MapSpec `ebpf:"sources6"`
 	Table          *ebpf.MapSpec `ebpf:"table"`
+	Tags           *ebpf.MapSpec `ebpf:"tags"`
 }
 
 // xdpVariableSpecs contains global variables before they are loaded into the kernel.
@@ -261,12 +258,6 @@ type xdpVariableSpecs struct {
 	HiddenDrop         *ebpf.VariableSpec `ebpf:"hidden_drop"`
 	Hook               *ebpf.VariableSpec `ebpf:"hook"`
 	Jiffy              *ebpf.VariableSpec `ebpf:"jiffy"`
-	MatchEndpoint      *ebpf.VariableSpec `ebpf:"match_endpoint"`
-	MatchPorts         *ebpf.VariableSpec `ebpf:"match_ports"`
-	MatchProtocol      *ebpf.VariableSpec `ebpf:"match_protocol"`
-	MatchReplaces      *ebpf.VariableSpec `ebpf:"match_replaces"`
-	MatchSources4      *ebpf.VariableSpec `ebpf:"match_sources4"`
-	MatchSources6      *ebpf.VariableSpec `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
 	PolicyCount        *ebpf.VariableSpec `ebpf:"policy_count"`
@@ -274,6 +265,7 @@ type xdpVariableSpecs struct {
 	ProtocolPolicies   *ebpf.VariableSpec `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.VariableSpec `ebpf:"sourceless_policies"`
 	TableMask          *ebpf.VariableSpec `ebpf:"table_mask"`
+	Uses               *ebpf.VariableSpec `ebpf:"uses"`
 }
 
 // xdpObjects contains all objects after they have been loaded into the kernel.
@@ -307,6 +299,7 @@ type xdpMaps struct {
 	Sources4       *ebpf.Map `ebpf:"sources4"`
 	Sources6       *ebpf.Map `ebpf:"sources6"`
 	Table          *ebpf.Map `ebpf:"table"`
+	Tags           *ebpf.Map `ebpf:"tags"`
 }
 
 func (m *xdpMaps) Close() error {
@@ -322,6 +315,7 @@ func (m *xdpMaps) Close() error {
 		m.Sources4,
 		m.Sources6,
 		m.Table,
+		m.Tags,
 	)
 }
 
@@ -339,12 +333,6 @@ type xdpVariables struct {
 	HiddenDrop         *ebpf.Variable `ebpf:"hidden_drop"`
 	Hook               *ebpf.Variable `ebpf:"hook"`
 	Jiffy              *ebpf.Variable `ebpf:"jiffy"`
-	MatchEndpoint      *ebpf.Variable `ebpf:"match_endpoint"`
-	MatchPorts         *ebpf.Variable `ebpf:"match_ports"`
-	MatchProtocol      *ebpf.Variable `ebpf:"match_protocol"`
-	MatchReplaces      *ebpf.Variable `ebpf:"match_replaces"`
-	MatchSources4      *ebpf.Variable `ebpf:"match_sources4"`
-	MatchSources6      *ebpf.Variable `ebpf:"match_sources6"`
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
 	Policies           *ebpf.Variable `ebpf:"policies"`
 	PolicyCount        *ebpf.Variable `ebpf:"policy_count"`
@@ -352,6 +340,7 @@ type xdpVariables struct {
 	ProtocolPolicies   *ebpf.Variable `ebpf:"protocol_policies"`
 	SourcelessPolicies *ebpf.Variable `ebpf:"sourceless_policies"`
 	TableMask          *ebpf.Variable `ebpf:"table_mask"`
+	Uses               *ebpf.Variable `ebpf:"uses"`
 }
 
 // xdpPrograms contains all programs after they have been loaded into the kernel.
