@@ -12,15 +12,19 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #define TC_HEADERS 192 /* bytes: more than the headers that are usually read take */
 
 /*
- * Asks the kernel for the headers in one piece: 1 if there may be more to see than before. A driver
- * may leave all but the Ethernet header in pages; the stack's own packets have their headers in front.
+ * Asks the kernel for the headers in one piece: 1 if it was asked. A driver may leave all but the
+ * Ethernet header in pages; the stack's own packets have their headers in front. Asked in vain, the
+ * packet may have moved all the same: the pointers to it are gone.
  */
 static __always_inline int tc_pull(struct __sk_buff *skb)
 {
 	__u32 linear = skb->data_end - skb->data;
 	__u32 want = skb->len < TC_HEADERS ? skb->len : TC_HEADERS;
 
-	return linear < want && !bpf_skb_pull_data(skb, want);
+	if (linear >= want)
+		return 0;
+	bpf_skb_pull_data(skb, want);
+	return 1;
 }
 
 static __always_inline int tc_parse(struct __sk_buff *skb, __u32 used, struct parse_cursor *cursor,
@@ -42,8 +46,11 @@ static __always_inline int tc_parse(struct __sk_buff *skb, __u32 used, struct pa
  */
 static __always_inline void tc_delay(struct __sk_buff *skb, __u64 delay, struct clock *clock)
 {
-	__u64 departure = (clock_exact(clock) + delay) >> BUCKET_TICK_SHIFT;
+	__u64 departure;
 
+	/* In ns: the ticks wrap after 2.28 years, the clock of departures does not. */
+	clock_exact(clock);
+	departure = clock->exact + (delay >> BUCKET_TICK_SHIFT);
 	if (skb->tstamp < departure)
 		skb->tstamp = departure;
 }

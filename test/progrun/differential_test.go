@@ -72,12 +72,12 @@ func (t tally) add(other tally) {
 // tally of a scenario, once it has been played.
 func (d *duel) tally() tally {
 	c := d.reference.count
-	sum := tally{"pressure": c.Pressure, "decided by a slot": d.bySlot}
-	for _, p := range d.reference.policies {
-		for verdict, n := range c.Policies[p.Name] {
+	sum := tally{"pressure": c.Pressure, "decided by a slot": d.bySlot, "paced": d.paced}
+	for name, verdicts := range c.Policies {
+		for verdict, n := range verdicts {
 			sum[string(verdict)] += n.Packets
 		}
-		sum["strangers"] += c.Strangers[p.Name]
+		sum["strangers"] += c.Strangers[name]
 	}
 	for reason, n := range c.Unparsed {
 		sum[reason] += n
@@ -138,6 +138,7 @@ type duel struct {
 	program   *loader.Standalone
 	clock     *bpfclock.Clock
 	cpus      *affinity
+	paced     uint64
 	bySlot    uint64 // packets that were charged without a look at the exact clock, and so at the table
 }
 
@@ -153,7 +154,7 @@ func newDuel(t *testing.T, s *scenario) *duel {
 	}
 	d := &duel{scenario: s, reference: reference, cpus: newAffinity(t)}
 	d.program, d.clock = loadClocked(t, loader.StandaloneOptions{
-		Policies: policy.KernelPolicies(s.policies), Allow: s.lists.Allow, Deny: s.lists.Deny, TableEntries: s.entries,
+		Hook: s.hook, Policies: policy.KernelPoliciesAt(s.policies, s.place()), Allow: s.lists.Allow, Deny: s.lists.Deny, TableEntries: s.entries,
 	})
 	banFor(t, d.program.Program(), s.bans)
 	return d
@@ -171,11 +172,13 @@ func loadClocked(t *testing.T, o loader.StandaloneOptions) (*loader.Standalone, 
 			t.Error(err)
 		}
 	})
-	if o.Objects, err = loader.ObjectsOf(loader.HookXDP); err != nil {
+	if o.Objects, err = loader.ObjectsOf(o.Hook); err != nil {
 		t.Fatal(err)
 	}
-	if clock.Inject(o.Objects.Programs["weir_xdp"]) == 0 {
-		t.Fatal("the program reads no clock")
+	for _, program := range o.Objects.Programs {
+		if clock.Inject(program) == 0 {
+			t.Fatalf("the program %s reads no clock", program.Name)
+		}
 	}
 	s, err := loader.LoadStandalone(o)
 	if err != nil {
@@ -198,16 +201,54 @@ func (d *duel) send(t *testing.T) {
 	frame := d.frame()
 	now := d.now()
 	d.clock.Set(now)
-	got := send(t, d.program, frame)
+	got, departure := d.run(t, frame)
 	charged := d.reference.charges
 	want := d.reference.run(d.cpus.now, frame, now)
 	if read := d.clock.Read(); read.Exact == 0 && d.reference.charges > charged {
 		d.bySlot++
 	}
+	if delay := uint64(d.reference.delay.Duration()); got == xdpPass && delay > 0 {
+		if departure != now.Exact+delay {
+			t.Errorf("the packet is to depart at %d, want %d", departure, now.Exact+delay)
+		}
+		d.paced++
+	} else if departure != 0 {
+		t.Errorf("the packet is to depart at %d, want no delay", departure)
+	}
 	if got != want {
 		t.Errorf("the program's verdict is %d, the reference's %d, at %+v on CPU %d, of the frame %x",
 			got, want, now, d.cpus.now, frame[:min(len(frame), 100)])
 	}
+}
+
+// Verdicts at the TC hooks, and where struct __sk_buff has the time of departure.
+const (
+	tcNext     = 1<<32 - 1
+	tcDrop     = 2
+	skbSize    = 192
+	skbStampAt = 152
+)
+
+// run has the program decide over a frame: the verdict as XDP says it, and the departure in ns, 0 if it was given none.
+func (d *duel) run(t *testing.T, frame []byte) (verdict uint32, departure uint64) {
+	t.Helper()
+	if d.hook == loader.HookXDP {
+		return send(t, d.program, frame), 0
+	}
+	var skb [skbSize]byte
+	action, err := d.program.Program().Run(&ebpf.RunOptions{Data: frame, ContextOut: &skb})
+	if err != nil {
+		t.Fatalf("%v, with a frame of %d bytes: %x", err, len(frame), frame[:min(len(frame), 60)])
+	}
+	departure = binary.NativeEndian.Uint64(skb[skbStampAt:])
+	switch action {
+	case tcNext:
+		return xdpPass, departure
+	case tcDrop:
+		return xdpDrop, departure
+	}
+	t.Fatalf("the program returned %d", action)
+	return 0, 0
 }
 
 // compare compares the counters, and the tables entry by entry.

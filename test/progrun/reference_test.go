@@ -22,14 +22,16 @@ type reference struct {
 	rules    map[string]rule
 	lists    policy.Lists
 	bans     map[netip.Prefix]uint64 // until when, in ns
-	ports    bool                    // somebody asks for protocol and port
+	place    policy.Place
+	look     refLook
 	jiffy    time.Duration
 
 	table *bucket.Table
 	cpus  map[int]*bucket.Slots
 	count loader.Counters
 
-	charges uint64 // how often a bucket was asked
+	charges uint64       // how often a bucket was asked
+	delay   bucket.Ticks // of the last packet, if it passed, until it may depart
 }
 
 // rule is what a policy's buckets are computed with.
@@ -47,14 +49,14 @@ func newReference(s *scenario) (*reference, error) {
 		return nil, err
 	}
 	r := &reference{
-		policies: policy.KernelPolicies(s.policies), lists: s.lists, bans: s.bans, rules: map[string]rule{},
+		policies: s.policies, lists: s.lists, place: s.place(), look: refLook{outgoing: s.outgoing()}, bans: s.bans, rules: map[string]rule{},
 		table: table, cpus: map[int]*bucket.Slots{}, count: newCounters(), jiffy: time.Duration(s.jiffy),
 	}
-	for _, p := range r.policies {
-		if r.rules[p.Name], err = newRule(p); err != nil {
+	for _, p := range policy.KernelPoliciesAt(s.policies, r.place) {
+		if r.rules[p.Name], err = newRule(p, s.hook); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Name, err)
 		}
-		r.ports = r.ports || p.NeedsPort() || p.Match.Protocol != ""
+		r.look.ports = r.look.ports || p.NeedsPort() || p.Match.Protocol != ""
 		r.count.Policies[p.Name] = map[policy.Verdict]loader.Count{
 			policy.VerdictPass: {}, policy.VerdictDrop: {}, policy.VerdictShadowDrop: {},
 		}
@@ -75,13 +77,17 @@ func newCounters() loader.Counters {
 	return c
 }
 
-func newRule(p policy.Policy) (r rule, err error) {
-	r.key = bucket.DeriveKey(bucket.Secret{}, string(p.Scope), p.Name)
+func newRule(p policy.Policy, hook loader.Hook) (r rule, err error) {
+	way := "" // what goes out has buckets of its own
+	if hook == loader.HookTCEgress {
+		way = " egress"
+	}
+	r.key = bucket.DeriveKey(bucket.Secret{}, string(p.Scope)+way, p.Name)
 	r.mask = bucket.NewMask(p.IPv4Prefix, p.IPv6Prefix)
 	if r.rate, err = newRate(p.Limit, p.Window, p.Burst); err != nil || p.NewSources == nil {
 		return r, err
 	}
-	key := bucket.DeriveKey(bucket.Secret{}, "new_sources", p.Name)
+	key := bucket.DeriveKey(bucket.Secret{}, "new_sources"+way, p.Name)
 	r.strangersHash = key.HashGlobal()
 	r.strangers, err = newRate(p.NewSources.Limit, p.NewSources.Window, p.NewSources.Limit)
 	return r, err
@@ -114,7 +120,9 @@ func (r *reference) run(cpu int, frame []byte, clock bpfclock.Reading) uint32 {
 	}
 	slots := r.cpus[cpu]
 	now := bucket.Clock{Exact: bucket.AtNanoseconds(clock.Exact), Jiffies: clock.Jiffies, Jiffy: r.jiffy}
-	packet, reason := refParse(frame, r.ports)
+	r.delay = 0
+	packet, reason := refParse(frame, r.look)
+	packet.Interface, packet.Direction = r.place.Interface, r.place.Direction
 	if reason != "" {
 		r.count.Unparsed[reason]++
 	}
@@ -137,6 +145,8 @@ func (r *reference) run(cpu int, frame []byte, clock bpfclock.Reading) uint32 {
 	if !r.enforce(slots, inMode(c.Charged(), policy.ModeEnforce), packet, size, now) {
 		return xdpDrop
 	}
+	delay := r.delay // nobody waits for a policy in shadow
+	defer func() { r.delay = delay }()
 	for _, p := range inMode(c.Dropping(), policy.ModeShadow) {
 		r.counted(p, policy.VerdictShadowDrop, size)
 	}
@@ -174,6 +184,10 @@ func (r *reference) enforce(slots *bucket.Slots, policies []policy.Policy, packe
 		r.counted(p, policy.VerdictDrop, size)
 		for _, earlier := range policies[:i] {
 			rule := r.rules[earlier.Name]
+			if earlier.Action == policy.ActionPace {
+				r.table.Refund(rule.hash(earlier, packet), &rule.rate.Limit, tokens(earlier, size))
+				continue
+			}
 			slots.Refund(rule.hash(earlier, packet), &rule.rate, tokens(earlier, size))
 		}
 		return false
@@ -189,7 +203,9 @@ func (r *reference) charge(slots *bucket.Slots, p policy.Policy, packet policy.P
 	rule := r.rules[p.Name]
 	hash, evict := rule.hash(p, packet), p.OnPressure == policy.PressurePass
 	var took bucket.Taken
-	if p.NewSources == nil {
+	if p.Action == policy.ActionPace {
+		took = r.pace(p, hash, tokens(p, size), now)
+	} else if p.NewSources == nil {
 		took = slots.Take(hash, &rule.rate, now, tokens(p, size), evict)
 	} else {
 		var known bool
@@ -202,6 +218,21 @@ func (r *reference) charge(slots *bucket.Slots, p policy.Policy, packet policy.P
 		r.count.Pressure++
 	}
 	return took&bucket.Admitted != 0
+}
+
+// pace charges a policy that delays what is over its limit, by two seconds at most.
+func (r *reference) pace(p policy.Policy, hash, tokens uint64, now bucket.Clock) bucket.Taken {
+	limit := r.rules[p.Name].rate.Limit
+	c := bucket.Charge{
+		Cost: limit.Cost(tokens), Tokens: uint32(tokens), Ahead: bucket.AtNanoseconds(uint64(2 * time.Second)),
+		EvictDebt: p.OnPressure == policy.PressurePass,
+	}
+	took := r.table.Charge(hash, &limit, now.Exact, &c)
+	r.delay = max(r.delay, c.Wait)
+	if took&bucket.Admitted != 0 && c.Wait > 0 {
+		r.count.Paced[p.Name]++
+	}
+	return took
 }
 
 func (r *rule) hash(p policy.Policy, packet policy.Packet) uint64 {
