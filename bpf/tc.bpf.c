@@ -12,9 +12,10 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #define TC_HEADERS 192 /* bytes: more than the headers that are usually read take */
 
 /*
- * Asks the kernel for the headers in one piece: 1 if it was asked. A driver may leave all but the
- * Ethernet header in pages; the stack's own packets have their headers in front. Asked in vain, the
- * packet may have moved all the same: the pointers to it are gone.
+ * Asks the kernel for the headers in one piece: 1 if it was asked, and the packet is to be parsed again.
+ * Without memory for it there is no more to see than before, but where it is must be read anew. A
+ * driver may leave all but the Ethernet header in pages; the stack's own packets have their headers in
+ * front.
  */
 static __always_inline int tc_pull(struct __sk_buff *skb)
 {
@@ -30,8 +31,10 @@ static __always_inline int tc_pull(struct __sk_buff *skb)
 static __always_inline int tc_parse(struct __sk_buff *skb, __u32 used, struct parse_cursor *cursor,
 				    struct packet *packet)
 {
-	struct parse_view view = { .outgoing = hook == HOOK_TC_EGRESS, 
-				   .ports = used & USE_ENDPOINT };
+	struct parse_view view = {
+		.outgoing = hook == HOOK_TC_EGRESS,
+		.ports = used & USE_ENDPOINT,
+	};
 
 	__builtin_memset(packet, 0, sizeof(*packet));
 	cursor->start = cursor->at = (const __u8 *)(long)skb->data;
@@ -42,15 +45,15 @@ static __always_inline int tc_parse(struct __sk_buff *skb, __u32 used, struct pa
 /*
  * Gives the packet its earliest departure, which the fq queueing discipline keeps (Earliest Departure
  * Time: Fomichev et al., "Replacing HTB with EDT and BPF", Netdev 0x14, 2020). The stack may have given
- * it a later one.
+ * it a later one. In nanoseconds of the monotonic clock, and so not by way of the exact clock's ticks,
+ * which wrap every other year; never early, as that would be beyond the limit.
  */
 static __always_inline void tc_delay(struct __sk_buff *skb, __u64 delay, struct clock *clock)
 {
 	__u64 departure;
 
-	/* In ns: the ticks wrap after 2.28 years, the clock of departures does not. */
 	clock_exact(clock);
-	departure = clock->exact + (delay >> BUCKET_TICK_SHIFT);
+	departure = clock->exact + ((delay + bucket_ticks(1) - 1) >> BUCKET_TICK_SHIFT);
 	if (skb->tstamp < departure)
 		skb->tstamp = departure;
 }
@@ -77,7 +80,7 @@ int weir_tc(struct __sk_buff *skb)
 	sample(&packet, &ruling, skb->ifindex, &clock);
 	if (ruling.verdict == VERDICT_DROP)
 		return TC_DROP;
-	if (used & USE_PACE && ruling.delay)
-		tc_delay(skb, ruling.delay, &clock);
+	if (used & USE_PACE && ruling.departure.delay)
+		tc_delay(skb, ruling.departure.delay, &clock);
 	return TC_NEXT;
 }

@@ -244,23 +244,20 @@ static __always_inline __u32 charge_by_slot(const volatile struct rate *rate, st
 }
 
 /*
- * Whether a source may be charged that may be new: 0 if it is a stranger, and one too many. Their
- * bucket is one like any other. Uses c for it, and leaves it as it was.
+ * Whether a stranger may be charged: 0 if it is one too many. Their bucket is one like any other. Uses c
+ * for it, and leaves it as it was.
  */
 CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 {
 	const volatile struct policy *policy;
-	__u64 hash, cost;
 	__u32 tokens, flags;
 	struct slot *s;
+	__u64 hash;
 
 	if (!c || !clock)
 		return CHARGE_ADMITTED;
 	hash = c->hash;
-	if (charge_seen(hash))
-		return CHARGE_ADMITTED;
 	policy = &policies[c->rank & (WEIR_MAX_POLICIES - 1)];
-	cost = c->table.cost;
 	tokens = c->table.tokens;
 	c->new_sources = 1;
 	c->hash = policy->new_sources_hash;
@@ -275,7 +272,7 @@ CHARGE_GLOBAL __u32 charge_stranger(struct charge *c, struct clock *clock)
 		flags = charge_slow(c, s, clock);
 	c->new_sources = 0;
 	c->hash = hash;
-	c->table.cost = cost;
+	c->table.cost = charge_cost(&policy->rate, tokens);
 	c->table.tokens = tokens;
 	c->table.extra = 0;
 	c->table.evict_debt = policy->on_pressure == ON_PRESSURE_PASS;
@@ -299,7 +296,7 @@ static __always_inline __u32 charge(__u32 rank, __u64 hash, __u64 tokens, struct
 	if (known)
 		return known;
 	charge_begin(c, rank, hash, tokens);
-	if (policy->new_sources.limit.burst && !charge_stranger(c, clock))
+	if (policy->new_sources.limit.burst && !charge_seen(hash) && !charge_stranger(c, clock))
 		return CHARGE_STRANGER;
 	return charge_slow(c, s, clock);
 }
@@ -309,6 +306,9 @@ static __always_inline __u32 charge(__u32 rank, __u64 hash, __u64 tokens, struct
 static __always_inline __u32 charge_paced(__u32 rank, __u64 hash, __u64 tokens, struct charge *c,
 					  struct clock *clock)
 {
+	c->table.wait = 0;
+	if (tokens > policies[rank].rate.limit.burst)
+		return 0; /* as charge_slow: never, and the cost may have overflowed */
 	charge_begin(c, rank, hash, tokens);
 	c->table.ahead = CHARGE_PACE_MAX;
 	return charge_table(c, clock);

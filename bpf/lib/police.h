@@ -22,23 +22,31 @@ static __always_inline __u64 police_tokens(const volatile struct policy *policy,
 	return tokens;
 }
 
+/* Has the packet wait for a policy: of several, the longest wait is the one that counts. */
+static __always_inline void police_delay(__u32 rank, __u64 wait, const struct packet *p,
+					 struct departure *departure)
+{
+	if (wait > departure->delay)
+		departure->delay = wait;
+	departure->paced |= 1ULL << rank;
+	stats_paced(policies[rank].slot, p);
+}
+
 /* Charges one policy's bucket, and counts what it admits. Returns CHARGE_ flags. */
 static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, __u32 used,
-					   struct clock *clock, __u64 *delay)
+					   struct clock *clock, struct departure *departure)
 {
 	const volatile struct policy *policy = &policies[rank];
 	__u64 tokens = police_tokens(policy, p), hash = key_hash(policy, p);
 	struct charge c;
 	__u32 flags;
 
-	if (!(used & USE_PACE) || !policy->pace) {
-		flags = charge(rank, hash, tokens, &c, clock);
-	} else {
+	if (used & USE_PACE && policy->pace) {
 		flags = charge_paced(rank, hash, tokens, &c, clock);
-		if (c.table.wait > *delay)
-			*delay = c.table.wait;
 		if ((flags & CHARGE_ADMITTED) && c.table.wait)
-			stats_paced(policy->slot, p);
+			police_delay(rank, c.table.wait, p, departure);
+	} else {
+		flags = charge(rank, hash, tokens, &c, clock);
 	}
 	if (flags & CHARGE_ADMITTED)
 		stats_policy(policy->slot, VERDICT_PASS, p);
@@ -47,16 +55,16 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, _
 
 /* The same for the verifier to walk once, and not for every policy with all that was before it. */
 CHARGE_GLOBAL __u32 police_charge_at(__u32 rank, const struct packet *p, struct clock *clock,
-				     __u64 *delay)
+				     struct departure *departure)
 {
-	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !delay)
+	if (rank >= WEIR_MAX_POLICIES || !p || !clock || !departure)
 		return CHARGE_ADMITTED;
-	return police_charge(rank, p, uses, clock, delay);
+	return police_charge(rank, p, uses, clock, departure);
 }
 
 /* Gives back what the policies in applied took from a packet that a later one, at rank, denies: for
- * them it has not been. */
-CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p)
+ * them it has not been, and for those in paced it did not wait. */
+CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *p, __u64 paced)
 {
 	if (!p)
 		return 0;
@@ -68,6 +76,8 @@ CHARGE_GLOBAL int police_refund(__u64 applied, __u32 rank, const struct packet *
 			continue;
 		charge_refund(policy, key_hash(policy, p), police_tokens(policy, p));
 		stats_undo_pass(policy->slot, p);
+		if (uses & USE_PACE && (paced >> i & 1))
+			stats_undo_paced(policy->slot, p);
 	}
 	return 0;
 }
@@ -102,17 +112,17 @@ static __always_inline int police_enforce(const struct matched *m, const struct 
 	__u32 flags = CHARGE_ADMITTED, i = 0;
 
 	if (left & 1)
-		flags = police_charge(0, p, used, clock, &r->delay);
+		flags = police_charge(0, p, used, clock, &r->departure);
 	while (flags & CHARGE_ADMITTED) {
 		left >>= 1;
 		if (!left || ++i >= WEIR_MAX_POLICIES)
 			return 1;
 		if (left & 1)
-			flags = police_charge_at(i, p, clock, &r->delay);
+			flags = police_charge_at(i, p, clock, &r->departure);
 	}
 	police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
 	if (i)
-		police_refund(m->apply, i, p);
+		police_refund(m->apply, i, p, r->departure.paced);
 	return 0;
 }
 
@@ -121,14 +131,14 @@ static __always_inline void police_shadow(const struct matched *m, const struct 
 					  struct clock *clock, struct ruling *r)
 {
 	for (__u32 i = enforce_count; i < WEIR_MAX_POLICIES && i < policy_count; i++) {
-		__u64 delay = 0; /* nobody waits for a policy in shadow */
+		struct departure unused = {}; /* nobody waits for a policy in shadow */
 		__u32 flags;
 
 		if (m->hide >> i & 1)
 			police_deny(i, p, VERDICT_SHADOW_DROP, CAUSE_FRAGMENT, r);
 		if (!(m->apply >> i & 1))
 			continue;
-		flags = police_charge_at(i, p, clock, &delay);
+		flags = police_charge_at(i, p, clock, &unused);
 		if (!(flags & CHARGE_ADMITTED))
 			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}

@@ -49,6 +49,14 @@ static __always_inline void stats_paced(__u32 slot, const struct packet *p)
 		c->paced += p->segments;
 }
 
+static __always_inline void stats_undo_paced(__u32 slot, const struct packet *p)
+{
+	struct policy_counters *c = stats_of(slot);
+
+	if (c)
+		c->paced -= p->segments;
+}
+
 static __always_inline struct interface_counters *stats_interface(void)
 {
 	__u32 zero = 0;
@@ -84,12 +92,18 @@ static __always_inline void stats_listed(__u32 list, const struct packet *p)
 	c->listed_bytes[list] += p->length;
 }
 
+/* When a packet may depart: on egress, by the policies that pace. */
+struct departure {
+	__u64 delay; /* ticks until then; 0: at once */
+	__u64 paced; /* the ranks of the policies that delay it, as bits */
+};
+
 /* What became of a packet, and who said so. */
 struct ruling {
 	enum verdict verdict;
 	enum cause cause;
 	__u32 slot;  /* of the policy that denied it, or would have; WEIR_NO_POLICY if none did */
-	__u64 delay; /* ticks until it may depart; on egress alone */
+	struct departure departure;
 };
 
 /* A thousand samples a second and CPU, 32 at once, of each kind. */

@@ -71,6 +71,9 @@ func attach(e *env, iface, file string, hook loader.Hook, mode loader.Mode) erro
 			if a.Refused != nil {
 				fmt.Fprintf(e.err, "weir: %v\n", a.Refused)
 			}
+			if fault := pacingFault(a); fault != "" {
+				fmt.Fprintf(e.err, "weir: %s\n", fault)
+			}
 			_, err := fmt.Fprintf(w, "attached to %s: %s, %s mode, program %d, %s\n",
 				a.Interface, a.Hook, a.Mode, a.Program.ID, plural(len(a.Policies), "policy", "policies"))
 			return err

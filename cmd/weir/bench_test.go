@@ -56,7 +56,7 @@ func TestBenchView(t *testing.T) {
 					compared(bench.UnitRatio, 1.7, 0, 1.7), compared(bench.UnitRatio, 1.699, 0, 1.7), compared(bench.UnitRatio, 9, 0, 0),
 				},
 				Memory:   &bench.Memory{Sources: 1 << 20, Weir: 16 << 20, LRU: 120 << 20},
-				Programs: []bench.ProgramCost{{Program: "weir_xdp", Policies: 8, Instructions: 1184, Processed: 34437, Stack: "160+16"}},
+				Programs: []bench.ProgramCost{{Program: "weir_xdp", Hook: "xdp", Policies: 8, Instructions: 1184, Processed: 34437, Stack: "160+16"}},
 			},
 			[]string{
 				"Z80, 1 CPUs, Linux 6.1, BPF compiled (JIT)\n",
@@ -72,7 +72,7 @@ func TestBenchView(t *testing.T) {
 				"1.700   (0.700-3.700)    >= 1.7  met\n",
 				"1.699   (0.699-3.699)    >= 1.7  missed\n",
 				"9.000  (8.000-11.000)      none\n",
-				"weir_xdp         8         1,184           34,437  160+16\n",
+				"weir_xdp  xdp          8         1,184           34,437  160+16\n",
 				"Memory for 1,048,576 sources: LRU_PERCPU_HASH 120 MiB, weir 16 MiB.\n",
 			},
 			[]string{"void", "left out"},
@@ -97,7 +97,7 @@ func TestBenchView(t *testing.T) {
 		{
 			"the verifier alone",
 			bench.Report{Programs: []bench.ProgramCost{{Program: "weir_xdp"}}},
-			[]string{"program   policies  instructions  verifier walked  stack depth\n"},
+			[]string{"program   hook  policies  instructions  verifier walked  stack depth\n"},
 			[]string{"median", "target"},
 		},
 	} {
@@ -144,7 +144,7 @@ func TestBenchUsage(t *testing.T) {
 // The cheapest section, from the command line to the page.
 func TestBenchVerifier(t *testing.T) {
 	r := weir(t, "bench", "--only", "verifier")
-	if r.code != exitOK || !strings.Contains(r.out, "weir_xdp        64  ") {
+	if r.code != exitOK || !strings.Contains(r.out, "weir_tc   tc-egress         64  ") {
 		t.Errorf("%+v", r)
 	}
 }

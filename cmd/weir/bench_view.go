@@ -137,9 +137,9 @@ func benchTarget(c bench.Comparison) []cell {
 }
 
 func writeBenchPrograms(p *page, programs []bench.ProgramCost) {
-	g := &grid{columns: columns("program", ">policies", ">instructions", ">verifier walked", "stack depth")}
+	g := &grid{columns: columns("program", "hook", ">policies", ">instructions", ">verifier walked", "stack depth")}
 	for _, c := range programs {
-		g.add(text(c.Program), text(strconv.Itoa(c.Policies)), number(uint64(c.Instructions)),
+		g.add(text(c.Program), text(c.Hook), text(strconv.Itoa(c.Policies)), number(uint64(c.Instructions)),
 			number(uint64(c.Processed)), text(c.Stack))
 	}
 	g.write(p)

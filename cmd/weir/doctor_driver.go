@@ -128,7 +128,7 @@ func linkOffloads(l netlink.Link) finding {
 	case flags.data&ethtoolFlagLRO != 0:
 		return warning(fmt.Sprintf("ethtool -K %s lro off", l.Attrs().Name), "LRO, with which drivers refuse native XDP, or weir counts what it joined as one packet")
 	case gro.data != 0:
-		return good("no LRO, GRO (tc-ingress counts what it joined as one packet)")
+		return good("no LRO, GRO (tc-ingress counts what it joined as the packets that came)")
 	}
 	return good("no LRO, no GRO")
 }

@@ -27,7 +27,7 @@ func kernelFeatures() []probe {
 		{"tcx", loader.ProbeTCX, "a TC program stays on its interface by a link, beside those of others",
 			warning("boot a kernel from 6.6 on", "no tcx, which came with 6.6: at the TC hooks weir uses a filter of clsact, which any tc command can take off")},
 		{"pacing", loader.ProbePacing, `policies with "action: pace" can hold packets back on their way out`,
-			warning("boot a kernel from 5.18 on", `programs can't say when a packet is to leave, which came with 5.18: use "action: drop"`)},
+			warning(boot, `programs can't say when a packet is to leave, which came with 5.0: use "action: drop"`)},
 	}
 	var probes []probe
 	for _, f := range all {

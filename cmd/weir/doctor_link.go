@@ -64,7 +64,7 @@ func (m *machine) examineAllLinks() []finding {
 func (m *machine) examineLink(l netlink.Link) finding {
 	whole := finding{Grade: gradeOK}
 	var found, mends []string
-	for _, ask := range []func(netlink.Link) finding{linkUp, linkType, linkDriver, linkNative, linkQueues, linkOffloads, m.linkProgram} {
+	for _, ask := range []func(netlink.Link) finding{linkUp, linkType, linkDriver, linkNative, linkQueues, linkOffloads, m.linkPacing, m.linkProgram} {
 		f := ask(l)
 		found = append(found, f.Found)
 		if f.Mend != "" {

@@ -113,6 +113,9 @@ func (r *reconciler) attach(i config.Interface, s *pointState, now time.Time) er
 
 func (r *reconciler) attached(i config.Interface, a *loader.Attachment) {
 	log := r.log.With("interface", a.Interface, "hook", pointOf(i).hook, "mode", a.Mode, "policies", len(a.Policies), "program", a.Program.ID)
+	if fault := pacingFault(a); fault != "" {
+		log.Warn("packets are not held back as a policy wants it", "why", fault)
+	}
 	if a.Mode == loader.ModeGeneric && i.Mode != config.AttachGeneric {
 		log.Warn("enforced in generic mode, which costs more for each packet, as the driver has no native XDP")
 		return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-limiter/weir/internal/lab"
 	"github.com/weir-limiter/weir/internal/testutil"
+	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -261,15 +262,18 @@ func TestVerifier(t *testing.T) {
 	}
 	last := map[string]ProgramCost{}
 	for _, c := range report.Programs {
-		before := last[c.Program]
+		before := last[c.Hook]
 		if c.Instructions < before.Instructions || c.Processed < 1 || c.Stack == "" {
 			t.Errorf("%+v after %+v", c, before)
 		}
-		last[c.Program] = c
+		last[c.Hook] = c
 	}
 	// With no policy nothing is left of what a policy needs: so the constants are those of the loader.
-	if first, c := report.Programs[0], last[report.Programs[0].Program]; c.Policies != 64 || c.Instructions < 2*first.Instructions {
+	if first, c := report.Programs[0], last[report.Programs[0].Hook]; c.Policies != 64 || c.Instructions < 2*first.Instructions {
 		t.Errorf("first %+v, last %+v", first, c)
+	}
+	if len(last) != len(loader.Hooks()) {
+		t.Errorf("programs of %d hooks, want those of %v", len(last), loader.Hooks())
 	}
 	if _, _, err := verifierStatistics("no such line"); err == nil {
 		t.Error("no statistics, and no error")

@@ -13,11 +13,13 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/weir-limiter/weir/pkg/loader"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // ProgramCost is what the verifier says of a program, loaded with so many policies.
 type ProgramCost struct {
 	Program  string `json:"program"`
+	Hook     string `json:"hook"`
 	Policies int    `json:"policies"`
 	// Instructions is how many are left of the program when the verifier has taken out what is never reached, and Processed how
 	// many it walked to see that they are safe; it gives up at a million.
@@ -27,34 +29,36 @@ type ProgramCost struct {
 	Stack string `json:"stack_depth"`
 }
 
-// runVerifier loads the program with no policy to as many as there can be.
+// runVerifier loads the program of each hook with no policy to as many as there can be.
 func (r *runner) runVerifier(ctx context.Context) error {
-	for _, n := range []int{0, 1, 8, loader.MaxPolicies} {
-		if err := context.Cause(ctx); err != nil {
-			return err
+	for _, hook := range loader.Hooks() {
+		for _, n := range []int{0, 1, 8, loader.MaxPolicies} {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			costs, err := programCosts(hook, n)
+			if err != nil {
+				return fmt.Errorf("%s, %s, %d policies: %w", sectionVerifier, hook, n, err)
+			}
+			r.report.Programs = append(r.report.Programs, costs...)
 		}
-		costs, err := programCosts(n)
-		if err != nil {
-			return fmt.Errorf("%s, %d policies: %w", sectionVerifier, n, err)
-		}
-		r.report.Programs = append(r.report.Programs, costs...)
 	}
 	return nil
 }
 
-// programCosts has the verifier look at every program of the object once more, with its statistics. The constants, on which all
-// depends, are those of a program that the loader has loaded.
-func programCosts(policies int) (_ []ProgramCost, err error) {
-	w, err := newWeir(mixed(policies), 1<<10)
+// programCosts has the verifier look at every program of the hook's object once more, with its statistics. The constants, on
+// which all depends, are those of a program that the loader has loaded.
+func programCosts(hook loader.Hook, policies int) (_ []ProgramCost, err error) {
+	w, err := loader.LoadStandalone(loader.StandaloneOptions{Hook: hook, Policies: mixedAt(hook, policies), TableEntries: 1 << 10})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	constants, err := constantsOf(w.program())
+	constants, err := constantsOf(w.Program())
 	if err != nil {
 		return nil, err
 	}
-	spec, err := loader.ObjectsOf(loader.HookXDP)
+	spec, err := loader.ObjectsOf(hook)
 	if err != nil {
 		return nil, err
 	}
@@ -79,10 +83,21 @@ func programCosts(policies int) (_ []ProgramCost, err error) {
 		if err != nil {
 			return nil, err
 		}
-		c.Program, c.Policies = name, policies
+		c.Program, c.Hook, c.Policies = name, string(hook), policies
 		costs = append(costs, c)
 	}
 	return costs, nil
+}
+
+// mixedAt are mixed, of which some pace where that can be.
+func mixedAt(hook loader.Hook, n int) []policy.Policy {
+	policies := mixed(n)
+	for i := range policies {
+		if hook == loader.HookTCEgress && i%3 == 0 {
+			policies[i].Action = policy.ActionPace
+		}
+	}
+	return policies
 }
 
 func costOf(p *ebpf.Program) (c ProgramCost, err error) {

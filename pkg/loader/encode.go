@@ -59,6 +59,7 @@ type constants struct {
 	policies [MaxPolicies]xdpPolicy
 	enforce  uint32 // the first so many enforce, the others are in shadow
 	count    uint32
+	paces    bool // one of them does
 }
 
 // encode turns policies, in the order in which they are to be evaluated, into constants. slots has
@@ -85,6 +86,7 @@ func (m machine) encode(h Hook, policies []policy.Policy, secret bucket.Secret, 
 		encoded.Slot = slots[p.Name]
 		encoded.Replaces = replaced(policies, i)
 		c.policies[i] = *encoded
+		c.paces = c.paces || encoded.Pace == paces
 	}
 	return c, nil
 }

@@ -2,12 +2,10 @@ package loader
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
-	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // plan is all that makes a program of its own out of the object.
@@ -92,7 +90,7 @@ func (p *plan) uses() (bits uint32) {
 		usePorts:      c.ports != nil,
 		useEndpoint:   c.endpoint != 0 || !c.anyProtocol,
 		useReplaces:   c.replaces,
-		usePace:       slices.ContainsFunc(p.ruleset.policies, func(p policy.Policy) bool { return p.Action == policy.ActionPace }),
+		usePace:       p.constants.paces,
 		useShadow:     p.constants.enforce < p.constants.count,
 	} {
 		if used {

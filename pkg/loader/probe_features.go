@@ -28,7 +28,27 @@ func ProbePerCPUArray() error { return features.HaveMapType(ebpf.PerCPUArray) }
 func ProbeCoarseClock() error { return features.HaveProgramHelper(ebpf.XDP, asm.FnKtimeGetCoarseNs) }
 
 // ProbePacing asks TC programs for the way to say when a packet is to leave.
-func ProbePacing() error { return features.HaveProgramHelper(ebpf.SchedCLS, asm.FnSkbSetTstamp) }
+func ProbePacing() error {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R0, 0),
+			asm.StoreMem(asm.R1, skbDeparture, asm.R0, asm.DWord),
+			asm.Return(),
+		},
+	})
+	var refused *ebpf.VerifierError
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%w: %w", ebpf.ErrNotSupported, err)
+	}
+	if err != nil {
+		return err
+	}
+	return p.Close()
+}
+
+// skbDeparture is where tstamp is in struct __sk_buff of linux/bpf.h.
+const skbDeparture = 152
 
 // ProbeXDPLink asks for links that hold an XDP program on an interface, and can be pinned. It asks for
 // native mode on the loopback interface, which has no driver that could say yes.

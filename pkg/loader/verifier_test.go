@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/weir-limiter/weir/internal/testutil"
@@ -19,24 +20,55 @@ import (
 // verifiers prune less.
 const verifierBudget = 330_000
 
-// TestVerifierCost loads the program with up to all the policies that it can have, and shows with -v
-// what the verifier walked.
+// TestVerifierCost loads the program of each hook with up to all the policies that it can have, and shows with -v what the
+// verifier walked, and the stack of each function, the entry point first. A chain of calls may have 512 bytes, each rounded up to 32 on
+// older kernels: the verifier itself holds that.
 func TestVerifierCost(t *testing.T) {
 	testutil.RequireRoot(t)
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []int{0, 1, 2, 8, MaxPolicies} {
-		walked := verify(t, n)
-		t.Logf("%2d policies: %d instructions walked", n, walked)
-		if walked > verifierBudget {
-			t.Errorf("%d policies: the verifier walked %d instructions, want %d at most", n, walked, verifierBudget)
+	for _, hook := range Hooks() {
+		for _, n := range []int{0, 1, 2, 8, MaxPolicies} {
+			c := verify(t, hook, mixedPolicies(hook, n))
+			t.Logf("%-10s %2d policies: %4d instructions, %6d walked, stack %s", hook, n, c.instructions, c.walked, c.stack)
+			if c.walked > verifierBudget {
+				t.Errorf("%s, %d policies: the verifier walked %d instructions, want %d at most", hook, n, c.walked, verifierBudget)
+			}
 		}
 	}
 }
 
-func verify(t *testing.T, n int) (walked int) {
-	spec, err := ObjectsOf(HookXDP)
+// What no policy asks for is not in the program: pacing costs nothing where nobody paces, on egress no more than on ingress.
+func TestVerifierLeavesPacingOut(t *testing.T) {
+	testutil.RequireRoot(t)
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 2} {
+		plain, pacing := mixedPolicies(HookTCIngress, n), mixedPolicies(HookTCEgress, n)
+		in, out, paced := verify(t, HookTCIngress, plain), verify(t, HookTCEgress, plain), verify(t, HookTCEgress, pacing)
+		t.Logf("%d policies: %d instructions on ingress, %d on egress, %d with pacing", n, in.instructions, out.instructions, paced.instructions)
+		if out.instructions > in.instructions {
+			t.Errorf("%d policies: %d instructions on ingress, and %d on egress, where nobody paces", n, in.instructions, out.instructions)
+		}
+		if paced.instructions == out.instructions {
+			t.Errorf("%d policies: the program that paces is no other", n)
+		}
+	}
+}
+
+// verifierCost is what the verifier says of a program.
+type verifierCost struct {
+	instructions int // that are left when it has taken out what is never reached
+	walked       int
+	stack        string // of each function, in bytes
+}
+
+// verify loads the program of a hook with these policies, and returns what the verifier says of it.
+func verify(t *testing.T, hook Hook, policies []policy.Policy) (c verifierCost) {
+	t.Helper()
+	spec, err := ObjectsOf(hook)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +78,15 @@ func verify(t *testing.T, n int) (walked int) {
 	}
 	defer common.close()
 	delete(spec.Maps, xdpMapIdentity)
-	p, _, err := newPlan(HookXDP, ruleset{policies: mixedPolicies(n)}, common.secret, nil)
+	p, _, err := newPlan(hook, ruleset{policies: policies}, common.secret, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.setConstants(spec, common.table().MaxEntries(), 1); err != nil {
+	buffers, err := multiBuffer(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.setConstants(spec, common.table().MaxEntries(), buffers); err != nil {
 		t.Fatal(err)
 	}
 	p.sizeMaps(spec, common)
@@ -58,19 +94,31 @@ func verify(t *testing.T, n int) (walked int) {
 		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
 	})
 	if err != nil {
-		t.Fatalf("%d policies: %+v", n, err)
+		t.Fatalf("%s, %d policies: %+v", hook, len(policies), err)
 	}
 	defer coll.Close()
-	log := coll.Programs[xdpProgWeirXdp].VerifierLog
-	_, rest, _ := strings.Cut(log, "processed ")
-	if _, err := fmt.Sscan(rest, &walked); err != nil {
-		t.Fatalf("no count of instructions in the verifier's log: %s", log)
+	program := coll.Programs[entryPoint(spec)]
+	log := program.VerifierLog
+	for prefix, value := range map[string]any{"processed ": &c.walked, "stack depth ": &c.stack} {
+		_, rest, _ := strings.Cut(log, prefix)
+		if _, err := fmt.Sscan(rest, value); err != nil {
+			t.Fatalf("no %q in the verifier's log: %s", prefix, log)
+		}
 	}
-	return walked
+	info, err := program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := info.TranslatedSize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.instructions = size / asm.InstructionSize
+	return c
 }
 
 // mixedPolicies differ in all that the program branches on, so that it can leave no branch out.
-func mixedPolicies(n int) []policy.Policy {
+func mixedPolicies(hook Hook, n int) []policy.Policy {
 	var all []policy.Policy
 	for i := range n {
 		p := kernelPolicy(fmt.Sprintf("p%d", i), 2_000_000_000, 1<<20)
@@ -91,6 +139,9 @@ func mixedPolicies(n int) []policy.Policy {
 		}
 		if i%5 == 3 && p.Scope == policy.ScopePerIP {
 			p.NewSources = &policy.NewSources{Limit: 10_000, Window: time.Second}
+		}
+		if hook == HookTCEgress && i%3 == 0 && p.NewSources == nil {
+			p.Action = policy.ActionPace
 		}
 		all = append(all, p)
 	}

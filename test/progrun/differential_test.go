@@ -111,7 +111,7 @@ func FuzzDifferential(f *testing.F) {
 // differ runs one scenario.
 func differ(t *testing.T, c *choices, frames int) tally {
 	t.Helper()
-	jiffy, err := jiffyTime()
+	jiffy, err := bpfclock.Jiffy()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,6 @@ type duel struct {
 
 func newDuel(t *testing.T, s *scenario) *duel {
 	t.Helper()
-	testutil.RequireRoot(t)
 	if faults := (policy.Document{Policies: s.policies, Allow: s.lists.Allow, Deny: s.lists.Deny}).Validate(); len(faults) > 0 {
 		t.Fatalf("a scenario that nobody could load: %v\n%v", faults, s)
 	}
@@ -163,6 +162,7 @@ func newDuel(t *testing.T, s *scenario) *duel {
 // loadClocked loads the shipped program with a clock that the test sets.
 func loadClocked(t *testing.T, o loader.StandaloneOptions) (*loader.Standalone, *bpfclock.Clock) {
 	t.Helper()
+	testutil.RequireRoot(t)
 	clock, err := bpfclock.New()
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func (d *duel) send(t *testing.T) {
 	if read := d.clock.Read(); read.Exact == 0 && d.reference.charges > charged {
 		d.bySlot++
 	}
-	if delay := uint64(d.reference.delay.Duration()); got == xdpPass && delay > 0 {
+	if delay := uint64((d.reference.delay + bucket.AtNanoseconds(1) - 1).Duration()); got == xdpPass && delay > 0 {
 		if departure != now.Exact+delay {
 			t.Errorf("the packet is to depart at %d, want %d", departure, now.Exact+delay)
 		}
@@ -221,34 +221,18 @@ func (d *duel) send(t *testing.T) {
 	}
 }
 
-// Verdicts at the TC hooks, and where struct __sk_buff has the time of departure.
-const (
-	tcNext     = 1<<32 - 1
-	tcDrop     = 2
-	skbSize    = 192
-	skbStampAt = 152
-)
-
 // run has the program decide over a frame: the verdict as XDP says it, and the departure in ns, 0 if it was given none.
 func (d *duel) run(t *testing.T, frame []byte) (verdict uint32, departure uint64) {
 	t.Helper()
 	if d.hook == loader.HookXDP {
 		return send(t, d.program, frame), 0
 	}
-	var skb [skbSize]byte
-	action, err := d.program.Program().Run(&ebpf.RunOptions{Data: frame, ContextOut: &skb})
-	if err != nil {
-		t.Fatalf("%v, with a frame of %d bytes: %x", err, len(frame), frame[:min(len(frame), 60)])
+	tc := tcProgram{T: t, Standalone: d.program, hook: d.hook}
+	action, after := tc.run(frame, skb{})
+	if action == tcDrop {
+		return xdpDrop, after.Departure
 	}
-	departure = binary.NativeEndian.Uint64(skb[skbStampAt:])
-	switch action {
-	case tcNext:
-		return xdpPass, departure
-	case tcDrop:
-		return xdpDrop, departure
-	}
-	t.Fatalf("the program returned %d", action)
-	return 0, 0
+	return xdpPass, after.Departure
 }
 
 // compare compares the counters, and the tables entry by entry.

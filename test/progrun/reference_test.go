@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -32,6 +31,7 @@ type reference struct {
 
 	charges uint64       // how often a bucket was asked
 	delay   bucket.Ticks // of the last packet, if it passed, until it may depart
+	delayed []string     // the policies that it has to wait for
 }
 
 // rule is what a policy's buckets are computed with.
@@ -98,19 +98,12 @@ func newRate(limit uint64, window time.Duration, burst uint64) (bucket.Rate, err
 	if err != nil {
 		return bucket.Rate{}, err
 	}
-	jiffy, err := jiffyTime()
+	jiffy, err := bpfclock.Jiffy()
 	if err != nil {
 		return bucket.Rate{}, err
 	}
 	l, err := bucket.NewLimit(limit, window, burst)
 	return bucket.NewRate(l, cpus, jiffy), err
-}
-
-// jiffyTime is how long a jiffy takes here.
-func jiffyTime() (time.Duration, error) {
-	var tick unix.Timespec
-	err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
-	return time.Duration(tick.Nano()), err
 }
 
 // run decides over one frame that a CPU receives: xdpPass or xdpDrop.
@@ -120,7 +113,7 @@ func (r *reference) run(cpu int, frame []byte, clock bpfclock.Reading) uint32 {
 	}
 	slots := r.cpus[cpu]
 	now := bucket.Clock{Exact: bucket.AtNanoseconds(clock.Exact), Jiffies: clock.Jiffies, Jiffy: r.jiffy}
-	r.delay = 0
+	r.delay, r.delayed = 0, nil
 	packet, reason := refParse(frame, r.look)
 	packet.Interface, packet.Direction = r.place.Interface, r.place.Direction
 	if reason != "" {
@@ -186,6 +179,9 @@ func (r *reference) enforce(slots *bucket.Slots, policies []policy.Policy, packe
 			rule := r.rules[earlier.Name]
 			if earlier.Action == policy.ActionPace {
 				r.table.Refund(rule.hash(earlier, packet), &rule.rate.Limit, tokens(earlier, size))
+				if slices.Contains(r.delayed, earlier.Name) {
+					r.count.Paced[earlier.Name]--
+				}
 				continue
 			}
 			slots.Refund(rule.hash(earlier, packet), &rule.rate, tokens(earlier, size))
@@ -223,13 +219,16 @@ func (r *reference) charge(slots *bucket.Slots, p policy.Policy, packet policy.P
 // pace charges a policy that delays what is over its limit, by two seconds at most.
 func (r *reference) pace(p policy.Policy, hash, tokens uint64, now bucket.Clock) bucket.Taken {
 	limit := r.rules[p.Name].rate.Limit
+	if tokens > limit.Burst {
+		return 0
+	}
 	c := bucket.Charge{
 		Cost: limit.Cost(tokens), Tokens: uint32(tokens), Ahead: bucket.AtNanoseconds(uint64(2 * time.Second)),
 		EvictDebt: p.OnPressure == policy.PressurePass,
 	}
 	took := r.table.Charge(hash, &limit, now.Exact, &c)
-	r.delay = max(r.delay, c.Wait)
 	if took&bucket.Admitted != 0 && c.Wait > 0 {
+		r.delay, r.delayed = max(r.delay, c.Wait), append(r.delayed, p.Name)
 		r.count.Paced[p.Name]++
 	}
 	return took

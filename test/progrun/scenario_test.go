@@ -44,11 +44,11 @@ func addresses(texts ...string) (out []netip.Addr) {
 
 func newScenario(c *choices, jiffy time.Duration) *scenario {
 	s := &scenario{choices: c, jiffy: uint64(jiffy), jiffies: c.word() >> 8}
-	s.hook = pick(c, []loader.Hook{loader.HookXDP, loader.HookXDP, loader.HookTCIngress, loader.HookTCEgress})
+	s.hook = pick(c, []loader.Hook{loader.HookXDP, loader.HookTCIngress, loader.HookTCEgress})
 	s.entries = pick(c, []int{4, 16, 64, 4096})
-	s.step = pick(c, []uint64{100, 1000, 20_000, 300_000, 3_000_000, 40_000_000, 2_000_000_000, uint64(time.Hour)})
+	s.step = pick(c, []uint64{100, 20_000, 300_000, 300_000, 3_000_000, 3_000_000, 40_000_000, uint64(2 * time.Second)})
 	s.exact = 1 + c.word()>>pick(c, []int{0, 7, 8, 20}) // the ticks wrap at 2^56 ns
-	for range 1 + c.below(12) {
+	for range 1 + c.below(1+c.below(12)) {              // few more often than many
 		s.policies = append(s.policies, s.policy(len(s.policies)))
 	}
 	s.lists.Allow, s.lists.Deny = s.prefixes(4), s.prefixes(4)
@@ -98,8 +98,9 @@ func (s *scenario) prefix() netip.Prefix {
 func (s *scenario) policy(i int) policy.Policy {
 	p := policy.Policy{
 		Name: fmt.Sprintf("p%d", i), Layer: policy.LayerKernel,
-		Scope:    pick(s.choices, []policy.Scope{policy.ScopePerIP, policy.ScopePerIP, policy.ScopePerEndpoint, policy.ScopeGlobal}),
-		Mode:     pick(s.choices, []policy.Mode{policy.ModeEnforce, policy.ModeEnforce, policy.ModeEnforce, policy.ModeShadow, policy.ModeOff}),
+		Scope: pick(s.choices, []policy.Scope{policy.ScopePerIP, policy.ScopePerIP, policy.ScopePerEndpoint, policy.ScopeGlobal}),
+		Mode: pick(s.choices, []policy.Mode{policy.ModeEnforce, policy.ModeEnforce, policy.ModeEnforce, policy.ModeEnforce,
+			policy.ModeShadow, policy.ModeShadow, policy.ModeOff}),
 		Priority: s.below(4), OnPressure: pick(s.choices, policy.Pressures()),
 	}
 	s.rate(&p)
@@ -149,6 +150,9 @@ func (s *scenario) way(p *policy.Policy) {
 	case 1, 2, 3:
 		if s.outgoing() && p.NewSources == nil {
 			p.Match.Direction, p.Action = policy.DirectionEgress, policy.ActionPace
+			if p.Unit != policy.UnitBytes { // a limit that packets are worth waiting for
+				p.Limit, p.Window, p.Burst = pick(s.choices, []uint64{10, 100, 1000}), time.Second, uint64(1+s.below(5))
+			}
 		}
 	}
 }

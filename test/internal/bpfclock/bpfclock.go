@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -88,6 +89,13 @@ func (c *Clock) Close() error {
 		errs = append(errs, unix.Munmap(c.runs), c.records.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Jiffy is how long one takes, on this machine.
+func Jiffy() (time.Duration, error) {
+	var tick unix.Timespec
+	err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
+	return time.Duration(tick.Nano()), err
 }
 
 // Set sets the clocks.
