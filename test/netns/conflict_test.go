@@ -149,7 +149,7 @@ func TestAFailedAttachUndoesItself(t *testing.T) {
 		{"no native XDP", "lo", "native", "limit: 1", []string{"lo", "--mode generic"}},
 		{"too few queues for native", "narrow", "native", "limit: 1", []string{"narrow", "--mode generic"}},
 		{"bad policy", "eth0", "auto", "limit: 0", []string{"limit", ".yaml:"}},
-		{"no policy for the kernel", "eth0", "auto", "limit: 1, mode: off", []string{"no policy for the kernel"}},
+		{"no policy for the kernel", "eth0", "auto", "limit: 1, mode: off", []string{"nothing for the kernel"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t, lab.PairSpec{})

@@ -16,7 +16,7 @@ import (
 // The strangers that a second may bring, and what a client may.
 const (
 	strangerCap = 1000
-	clientRate  = 500
+	clientRate  = 1000
 	clientBurst = 200
 )
 
@@ -91,7 +91,7 @@ func (r *rig) startClients(n int) *clients {
 	}
 	r.background(c.sink.Run)
 	for _, a := range c.addresses {
-		sender := r.client(a, lab.Load{Rate: clientRate / 2, Duration: limit})
+		sender := r.client(a, lab.Load{Rate: withinLimit, Duration: limit})
 		c.senders = append(c.senders, sender)
 		c.stops = append(c.stops, r.background(sender.Run))
 	}
