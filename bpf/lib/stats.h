@@ -106,9 +106,10 @@ struct ruling {
 	struct departure departure;
 };
 
-/* A thousand samples a second and CPU, 32 at once, of each kind. */
-#define SAMPLE_TOKEN bucket_ticks(1000 * 1000)
-#define SAMPLE_BURST 32
+/* About a thousand samples a second and CPU, of each kind: so many in a tick of the coarse clock. */
+#define SAMPLE_PER_TICK (jiffy / (1000 * 1000) + 1)
+#define SAMPLE_MOST_PER_TICK (8 * SAMPLE_PER_TICK)
+#define SAMPLE_GAP_MAX (1U << 20)
 
 static __always_inline void sample_fill(struct event *e, const struct packet *p,
 					const struct ruling *r, const struct sampler *s)
@@ -126,25 +127,51 @@ static __always_inline void sample_fill(struct event *e, const struct packet *p,
 	e->hook = hook;
 }
 
+/* Once a tick: steers the gap between samples towards the budget. */
+static __always_inline void sample_steer(struct sampler *s, __u64 now)
+{
+	if (now == s->tick)
+		return;
+	if (!s->mean)
+		s->mean = 1;
+	if (s->events > SAMPLE_PER_TICK && s->mean < SAMPLE_GAP_MAX)
+		s->mean *= 2;
+	else if (s->events < SAMPLE_PER_TICK / 2 && s->mean > 1)
+		s->mean /= 2;
+	if (s->gap > 2 * s->mean)
+		s->gap = 2 * s->mean; /* from before a flood ended */
+	s->tick = now;
+	s->events = 0;
+}
+
 /*
- * Draws a sample of the traffic while somebody listens (systematic sampling: each event stands for
- * all packets of its kind since the last one). The budget is of time, so that a flood changes how
- * many packets an event stands for, and not how many events there are. Passes and drops are
- * sampled apart: however many drops there are, what passes is seen too.
+ * Whether this packet is the sample. The gaps are random, 1 to 2 mean - 1, so that no sender's rhythm fits
+ * them. Ticks alone would not do: at a tick buckets gain tokens and horizons end, and so who passes then is
+ * not who passes at other times.
+ */
+static __always_inline int sample_due(struct sampler *s, const struct packet *p)
+{
+	if (s->gap > p->segments) {
+		s->gap -= p->segments;
+		return 0;
+	}
+	s->gap = 1 + bpf_get_prandom_u32() % (2 * s->mean - 1);
+	return s->events < SAMPLE_MOST_PER_TICK;
+}
+
+/*
+ * Draws a sample of the traffic while somebody listens: each event stands for all packets of its kind
+ * since the last one. The budget is of time, so that a flood changes how many packets an event stands
+ * for, and not how many events there are. Passes and drops are sampled apart: however many drops
+ * there are, what passes is seen too.
  */
 static __always_inline void sample(const struct packet *p, const struct ruling *r, __u32 interface,
 				   struct clock *clock)
 {
 	const volatile struct control_page *listener = &control;
-	const struct bucket_limit budget = {
-		.token_time = SAMPLE_TOKEN,
-		.depth = SAMPLE_TOKEN * SAMPLE_BURST,
-		.burst = SAMPLE_BURST,
-	};
 	struct interface_counters *c;
 	struct sampler *s;
 	struct event *e;
-	__u64 next;
 
 	if (!listener->events_until || clock_coarse_ns(clock) >= listener->events_until)
 		return;
@@ -153,11 +180,9 @@ static __always_inline void sample(const struct packet *p, const struct ruling *
 		return;
 	s = &c->sampler[r->verdict == VERDICT_DROP];
 	s->packets += p->segments;
-	if (!bucket_take(&budget, s->tat, bucket_ticks(clock_coarse_ns(clock)), 1, &next)) {
-		s->tat = next;
+	sample_steer(s, clock_coarse_ns(clock));
+	if (!sample_due(s, p))
 		return;
-	}
-	s->tat = next;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		c->events_lost++;
@@ -168,6 +193,7 @@ static __always_inline void sample(const struct packet *p, const struct ruling *
 	e->time = clock_coarse_ns(clock);
 	e->interface = interface;
 	s->packets = 0;
+	s->events++;
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP); /* the listener looks by itself, ten times a second */
 }
 

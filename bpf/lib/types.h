@@ -215,7 +215,11 @@ enum hook { HOOK_XDP = 0, HOOK_TC_INGRESS = 1, HOOK_TC_EGRESS = 2 };
 /* What a CPU's sampler has not told yet, of one kind of verdict. */
 struct sampler {
 	__u64 packets;
-	__u64 tat; /* of the budget's bucket, in ticks */
+	__u64 tick;   /* the coarse clock, when it was last looked at */
+	__u32 gap;    /* packets until the next sample */
+	__u32 mean;   /* of the gaps, as things go */
+	__u32 events; /* since that tick */
+	__u32 _pad;
 };
 
 /* Per policy and CPU. */
@@ -236,7 +240,7 @@ struct interface_counters {
 	__u64 listed_bytes[LIST_COUNT];
 	__u64 events_lost; /* samples that found the ring buffer full */
 	struct sampler sampler[2]; /* of what passed, and of what did not */
-	__u64 _pad[9];
+	__u64 _pad[5];
 };
 _Static_assert(sizeof(struct interface_counters) == 256, "interface_counters is shared with Go");
 

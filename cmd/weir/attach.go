@@ -23,8 +23,8 @@ works on when the command has ended, until "weir detach". On an interface that w
 already, the policies are replaced in one step, and every bucket keeps its state.
 
 At xdp packets are judged before the kernel has spent anything on them, at tc-ingress before the stack sees
-them, where the driver has no XDP or another program has it, and at tc-egress on their way out. An interface
-may have all three, which draw on the same buckets.
+them, where the driver has no XDP or another program has it, and at tc-egress on their way out, from buckets of
+its own. At both xdp and tc-ingress of one interface every packet is charged twice.
 
   --mode native, generic   of xdp: in the driver, or in the stack, which costs more for each packet
   --mode tcx, clsact       of tc: by a link beside other programs, or as a filter, on kernels before 6.6`,
@@ -67,6 +67,12 @@ func attach(e *env, iface, file string, hook loader.Hook, mode loader.Mode) erro
 		if err != nil {
 			return err
 		}
+		all, err := d.Attachments()
+		if err != nil {
+			return err
+		}
+		e.warnUnmet(c, all)
+		e.warnTwice(all, a)
 		return e.print(attachmentJSON(a), func(w io.Writer) error {
 			if a.Refused != nil {
 				fmt.Fprintf(e.err, "weir: %v\n", a.Refused)

@@ -118,10 +118,9 @@ func (s *site) attach(t testing.TB, config string) {
 	s.ok(t, "attach", s.pair.B.Interface, "-c", writeConfig(t, config))
 }
 
-// send puts n frames from a source on the cable, and returns once the policies have counted them.
-func (s *site) send(t testing.TB, source netip.Addr, n int) {
+// inject puts n frames from a source on the cable.
+func (s *site) inject(t testing.TB, source netip.Addr, n int) {
 	t.Helper()
-	before := s.counted(t)
 	frame := s.pair.A.Frame(netip.AddrPortFrom(s.pair.B.Address(source), 9))
 	frame.Src = source
 	b, err := frame.Bytes()
@@ -137,11 +136,24 @@ func (s *site) send(t testing.TB, source netip.Addr, n int) {
 	if err := lab.Inject(ctx, s.pair.A, 0, frames...); err != nil {
 		t.Fatal(err)
 	}
-	for s.counted(t) < before+uint64(n) {
-		if ctx.Err() != nil {
-			t.Fatalf("of %d frames, %d were counted", n, s.counted(t)-before)
+}
+
+// await looks until the test sees what it waits for.
+func (s *site) await(t testing.TB, what string, seen func() bool) {
+	t.Helper()
+	for begin := time.Now(); !seen(); {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatalf("waited too long for %s", what)
 		}
 	}
+}
+
+// send puts n frames from a source on the cable, and returns once the policies have counted them.
+func (s *site) send(t testing.TB, source netip.Addr, n int) {
+	t.Helper()
+	before := s.counted(t)
+	s.inject(t, source, n)
+	s.await(t, fmt.Sprintf("%d frames to be counted", n), func() bool { return s.counted(t) >= before+uint64(n) })
 }
 
 // counted is how many packets the first policy had a verdict on.

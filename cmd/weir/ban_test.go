@@ -7,13 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -116,34 +113,6 @@ func TestBanProblems(t *testing.T) {
 	}
 }
 
-// pinBanMaps makes the maps of the bans beside what is attached, unless the programs made them.
-func pinBanMaps(t *testing.T, stateDir string) {
-	t.Helper()
-	for name, spec := range map[string]*ebpf.MapSpec{
-		"bans4":   {Type: ebpf.LPMTrie, KeySize: 8, ValueSize: 16, MaxEntries: loader.MaxBans, Flags: unix.BPF_F_NO_PREALLOC},
-		"bans6":   {Type: ebpf.LPMTrie, KeySize: 20, ValueSize: 16, MaxEntries: loader.MaxBans, Flags: unix.BPF_F_NO_PREALLOC},
-		"control": {Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE},
-	} {
-		path := filepath.Join(stateDir, name)
-		if _, err := os.Stat(path); err == nil {
-			continue
-		}
-		m, err := ebpf.NewMap(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.Close()
-		if err := m.Pin(path); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 // TestBanCommands bans without a daemon, in the kernel's maps.
 func TestBanCommands(t *testing.T) {
 	s := newSite(t)
@@ -154,7 +123,6 @@ func TestBanCommands(t *testing.T) {
 		t.Errorf("bans before anything is attached: %q", out)
 	}
 	s.attach(t, testConfig)
-	pinBanMaps(t, s.stateDir)
 	if out := s.ok(t, "ban", "203.0.113.7", "--for", "1h"); !strings.HasPrefix(out, "203.0.113.7/32 is banned for 1h, until ") {
 		t.Errorf("ban: %q", out)
 	}
@@ -191,7 +159,6 @@ func TestBanCommands(t *testing.T) {
 func TestBanOfTheGateway(t *testing.T) {
 	s := newSite(t)
 	s.attach(t, testConfig)
-	pinBanMaps(t, s.stateDir)
 	gateway := s.pair.A.IPv4.AsSlice()
 	index, err := s.pair.B.Index()
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -14,14 +13,20 @@ import (
 )
 
 func newBucketCommand(e *env) *cobra.Command {
-	cmd := group("bucket", "Look at the bucket of one source, or fill it",
-		`Look at the bucket that a source has under a policy, or fill it. It is found by the source's address; under
-a policy with a prefix, the whole prefix has one bucket. All interfaces with a policy of that name share it.`)
+	cmd := group("bucket", "Look at one bucket of a policy, or fill it",
+		`Look at one bucket of a policy, or fill it. KEY says which, by the policy's scope:
+
+  per_ip        an address, 203.0.113.7; under a policy with a prefix, the whole prefix has one bucket
+  per_endpoint  a protocol and a local port, udp/53 or 17/53; icmp for one without ports
+  global        all, or -
+
+All interfaces with a policy of that name share its buckets, but what comes in (xdp, tc-ingress) has other
+ones than what goes out (tc-egress).`)
 	cmd.AddCommand(
 		newBucketSubcommand(e, &cobra.Command{
 			Use:     "get POLICY KEY",
 			Short:   "Show the tokens in a bucket, and when the next one comes",
-			Example: "  weir bucket get per-client 203.0.113.7\n  weir bucket get per-client 2001:db8::1 -o json",
+			Example: "  weir bucket get per-client 203.0.113.7\n  weir bucket get per-client 2001:db8::1 -o json\n  weir bucket get resolver udp/53 --direction ingress",
 		}, getBucket),
 		newBucketSubcommand(e, &cobra.Command{
 			Use:     "reset POLICY KEY",
@@ -34,29 +39,32 @@ a policy with a prefix, the whole prefix has one bucket. All interfaces with a p
 
 // openBucket is a bucket that a command found, with the table that it is in.
 type openBucket struct {
-	table      *loader.Buckets
-	policy     *loader.LoadedPolicy
-	interfaces []string
-	source     netip.Addr
+	table  *loader.Buckets
+	policy *loader.LoadedPolicy
+	places []string // the interfaces that draw on it
+	key    bucketKey
 }
 
 func newBucketSubcommand(e *env, cmd *cobra.Command, do func(*env, *openBucket) error) *cobra.Command {
-	var iface string
-	cmd.Args = exactArgs(2, "a policy and an address")
+	var at placeChoice
+	cmd.Args = exactArgs(2, "a policy and a key")
 	cmd.ValidArgsFunction = completePolicy(e)
-	cmd.Flags().StringVar(&iface, "interface", "", "whose policy of that name, if they differ between interfaces")
+	cmd.Flags().StringVar(&at.iface, "interface", "", "whose policy of that name, if they differ between interfaces")
+	cmd.Flags().StringVar((*string)(&at.direction), "direction", "", "ingress or egress, whose buckets are not the same, if the policy has both")
 	_ = cmd.RegisterFlagCompletionFunc("interface", completeInterface) // fails only for a flag that is not there
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		source, err := parseSource(args[1])
-		if err != nil {
+		if err := at.check(); err != nil {
 			return err
 		}
-		return e.inspect(func(d *loader.StateDir, all []loader.Attachment) error {
+		return e.inspect(func(d *loader.StateDir, all []loader.Attachment) (err error) {
 			if d == nil || len(all) == 0 {
 				return nothingAttached(e)
 			}
-			b := &openBucket{source: source}
-			if b.policy, b.interfaces, err = findPolicy(all, args[0], iface); err != nil {
+			b := &openBucket{}
+			if b.policy, b.places, err = findPolicy(all, args[0], at); err != nil {
+				return err
+			}
+			if b.key, err = parseBucketKey(b.policy.Policy, args[1]); err != nil {
 				return err
 			}
 			if b.table, err = d.OpenBuckets(); err != nil {
@@ -68,66 +76,13 @@ func newBucketSubcommand(e *env, cmd *cobra.Command, do func(*env, *openBucket) 
 	return cmd
 }
 
-func parseSource(key string) (netip.Addr, error) {
-	source, err := netip.ParseAddr(key)
-	switch {
-	case err != nil:
-		return source, usagef("%q is not a key: want an IPv4 or IPv6 address, such as 203.0.113.7", key)
-	case source.Zone() != "":
-		return source, usagef("%q has a zone, which no packet carries: want %s", key, source.WithZone(""))
-	}
-	return source.Unmap(), nil
-}
-
-// bucketShape is what has to be equal for two interfaces to mean the same by a policy's bucket.
-type bucketShape struct {
-	limit, burst           uint64
-	window                 time.Duration
-	unit                   policy.Unit
-	ipv4Prefix, ipv6Prefix uint8
-}
-
-func shapeOf(p *loader.LoadedPolicy) bucketShape {
-	return bucketShape{p.Limit, p.Burst, p.Window, p.Unit, p.IPv4Prefix, p.IPv6Prefix}
-}
-
-// findPolicy finds a loaded policy by its name, and the interfaces that have it. Where interfaces
-// disagree on what it is, the user has to say which is meant: the bucket is one, its meaning is not.
-func findPolicy(all []loader.Attachment, name, iface string) (found *loader.LoadedPolicy, interfaces []string, err error) {
-	var elsewhere []string
-	for i := range all {
-		a := &all[i]
-		for j := range a.Policies {
-			p := &a.Policies[j]
-			switch {
-			case p.Name != name:
-				continue
-			case iface != "" && iface != a.Interface && iface != place(a):
-				elsewhere = append(elsewhere, place(a))
-				continue
-			case found != nil && shapeOf(found) != shapeOf(p):
-				return nil, nil, fmt.Errorf("policy %s is %s with a burst of %d on %s, and %s with a burst of %d on %s (choose one with --interface)",
-					name, found.Rate(), found.Burst, interfaces[0], p.Rate(), p.Burst, place(a))
-			}
-			found = p
-			interfaces = append(interfaces, place(a))
-		}
-	}
-	switch {
-	case found != nil:
-		return found, interfaces, nil
-	case elsewhere != nil:
-		return nil, nil, fmt.Errorf("no policy %q is loaded on %s (it is on: %s)", name, iface, strings.Join(elsewhere, ", "))
-	}
-	return nil, nil, unknownPolicy(name, loadedNames(all), "loaded")
-}
-
 // bucketView is the JSON of weir bucket. Scripts read it: add fields, rename none.
 type bucketView struct {
 	Policy     string        `json:"policy"`
+	Scope      policy.Scope  `json:"scope"`
 	Interfaces []string      `json:"interfaces"`
-	Key        netip.Addr    `json:"key"`
-	Bucket     netip.Prefix  `json:"bucket"` // whose bucket it is
+	Key        string        `json:"key"`
+	Bucket     string        `json:"bucket"` // whose it is: a prefix, an endpoint or "all"
 	Limit      uint64        `json:"limit"`
 	Window     string        `json:"window"`
 	Unit       policy.Unit   `json:"unit"`
@@ -141,22 +96,13 @@ type bucketView struct {
 }
 
 func (b *openBucket) view() bucketView {
-	s := b.table.Bucket(b.policy, loader.Key{Source: b.source}, loader.Now())
+	s := b.table.Bucket(b.policy, b.key.Key, loader.Now())
 	p := b.policy
 	return bucketView{
-		Policy: p.Name, Interfaces: b.interfaces, Key: b.source, Bucket: bucketPrefix(p.Policy, b.source),
+		Policy: p.Name, Scope: p.Scope, Interfaces: b.places, Key: b.key.text, Bucket: b.key.bucket,
 		Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit, Burst: p.Burst,
 		Found: s.Found, Tokens: s.Tokens, Leased: s.Leased, Next: s.Next, Full: s.Full, Used: s.Used,
 	}
-}
-
-// bucketPrefix is the network whose sources share the bucket of one of them.
-func bucketPrefix(p policy.Policy, source netip.Addr) netip.Prefix {
-	bits := p.IPv6Prefix
-	if source.Is4() {
-		bits = p.IPv4Prefix
-	}
-	return netip.PrefixFrom(source, int(bits)).Masked()
 }
 
 func getBucket(e *env, b *openBucket) error {
@@ -164,25 +110,17 @@ func getBucket(e *env, b *openBucket) error {
 	return e.show(v, func(p *page) {
 		g := fields("")
 		g.field("policy", "%s: %s, burst %s, on %s", v.Policy, b.policy.Rate(), burst(b.policy.Policy), strings.Join(v.Interfaces, ", "))
-		g.field("bucket", "%s", bucketText(v))
+		g.field("bucket", "%s", b.key)
 		if v.Found {
 			g.field("tokens", "%s of %s%s", thousands(v.Tokens), burst(b.policy.Policy), leased(v.Leased))
 			g.field("next token", "%s", after(v.Next, "there is one"))
 			g.field("full again", "%s", after(v.Full, "it is full"))
-			g.field("used", "%s since the source was given its entry", thousands(uint64(v.Used)))
+			g.field("used", "%s since it was given its entry", thousands(uint64(v.Used)))
 		} else {
-			g.field("tokens", "%s of %[1]s: the source has no entry in the table, and so a full bucket", burst(b.policy.Policy))
+			g.field("tokens", "%s of %[1]s: it has no entry in the table, and so a full bucket", burst(b.policy.Policy))
 		}
 		g.write(p)
 	})
-}
-
-// bucketText says whose bucket it is, where that is more than the one address.
-func bucketText(v bucketView) string {
-	if v.Bucket.IsSingleIP() {
-		return v.Key.String()
-	}
-	return fmt.Sprintf("%s (for %s)", v.Bucket, v.Key)
 }
 
 func leased(tokens uint64) string {
@@ -207,14 +145,14 @@ type resetView struct {
 
 func resetBucket(e *env, b *openBucket) error {
 	before := b.view()
-	b.table.ResetBucket(b.policy, loader.Key{Source: b.source}, loader.Now())
+	b.table.ResetBucket(b.policy, b.key.Key, loader.Now())
 	v := resetView{bucketView: b.view(), Before: before.Tokens}
 	return e.show(v, func(p *page) {
 		if !before.Found {
-			p.printf("%s: the bucket of %s was full already: the source has no entry in the table\n", v.Policy, bucketText(v.bucketView))
+			p.printf("%s: the bucket of %s was full already: it has no entry in the table\n", v.Policy, b.key)
 			return
 		}
-		p.printf("%s: the bucket of %s is full; it had %s of %s tokens\n", v.Policy, bucketText(v.bucketView),
+		p.printf("%s: the bucket of %s is full; it had %s of %s tokens\n", v.Policy, b.key,
 			thousands(v.Before), thousands(v.Burst))
 	})
 }

@@ -25,12 +25,14 @@ func newDemoCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Watch the kernel hold flooding hosts to their limit, in a private network",
-		Long: `Build a private network of namespaces in this kernel, let four hosts send real packets through a router to a
+		Long: `Build a private network of namespaces in this kernel, let six hosts send real packets through a router to a
 gateway, first without weir and then with it, and show what the gateway's application received of
-each: a well-behaved client, a flooder over IPv4, one over IPv6, and a flood of forged random sources.
+each: a well-behaved client, a flooder over IPv4, one over IPv6, a botnet each of whose hosts keeps to its
+limit, a flood of forged random sources, and a host that is banned.
 
 It needs root and nothing else, touches no interface of this machine and no weir that is running, and
-removes everything at its end, on Ctrl-C too. It fails if it could not prove what it set out to.`,
+removes everything at its end, on Ctrl-C too. Where the machine is too busy to show anything,
+it plays the part with weir again, three times at most. It fails if it could not prove what it set out to.`,
 		Example: "  weir demo\n  weir demo --duration 1m\n  weir demo -o json | jq -r .summary",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,7 +73,8 @@ type demoView struct {
 	Clients   []demoClientView  `json:"clients"`
 	Exchanges demoExchangesView `json:"exchanges"`
 	Kernel    demoKernelView    `json:"kernel"`
-	Before    demoBeforeView    `json:"before"` // without weir
+	Before    demoBeforeView    `json:"before"`   // without weir
+	Attempts  int               `json:"attempts"` // that the part with weir took
 	Proved    bool              `json:"proved"`
 	Summary   string            `json:"summary"`
 }
@@ -80,6 +83,9 @@ type demoPolicyView struct {
 	Limit  uint64 `json:"limit"`
 	Window string `json:"window"`
 	Burst  uint64 `json:"burst"`
+	// NewSources and Network are the cap on first-seen sources and the limit of a /24, in the same window.
+	NewSources uint64 `json:"new_sources"`
+	Network    uint64 `json:"network"`
 }
 
 // demoClientView counts datagrams; passed is what the application received.
@@ -90,7 +96,8 @@ type demoClientView struct {
 	Sent    uint64    `json:"sent"`
 	Passed  uint64    `json:"passed"`
 	Dropped uint64    `json:"dropped"`
-	Rate    float64   `json:"rate"` // that passed, per second, in the last second of sending
+	Limit   string    `json:"limit"` // that it meets with weir, in words
+	Rate    float64   `json:"rate"`  // that passed, per second, in the last second of sending
 	Verdict string    `json:"verdict,omitempty"`
 }
 
@@ -104,6 +111,9 @@ type demoExchangesView struct {
 type demoKernelView struct {
 	Passed  uint64 `json:"passed"`
 	Dropped uint64 `json:"dropped"`
+	// Strangers and Banned are parts of Dropped.
+	Strangers uint64 `json:"strangers"`
+	Banned    uint64 `json:"banned"`
 }
 
 type demoBeforeView struct {
@@ -112,14 +122,17 @@ type demoBeforeView struct {
 }
 
 func demoJSON(r *demo.Result) demoView {
-	p := demo.Policy()
+	p, network := demo.PerClient(), demo.PerNetwork()
 	return demoView{
-		Duration:  r.Duration.String(),
-		Policy:    demoPolicyView{Limit: p.Limit, Window: p.Window.String(), Burst: p.Burst},
+		Duration: r.Duration.String(),
+		Policy: demoPolicyView{
+			Limit: p.Limit, Window: p.Window.String(), Burst: p.Burst, NewSources: p.NewSources.Limit, Network: network.Limit,
+		},
 		Clients:   demoClientsJSON(r.With),
 		Exchanges: demoExchangesView(r.With.Exchanges),
-		Kernel:    demoKernelView{Passed: r.Kernel.Passed, Dropped: r.Kernel.Dropped},
+		Kernel:    demoKernelView{r.Kernel.Passed, r.Kernel.Dropped, r.Kernel.Strangers, r.Kernel.Banned},
 		Before:    demoBeforeView{Clients: demoClientsJSON(r.Before), Exchanges: demoExchangesView(r.Before.Exchanges)},
+		Attempts:  r.Attempts,
 		Proved:    r.Proved,
 		Summary:   r.Summary,
 	}
@@ -129,7 +142,7 @@ func demoClientsJSON(m demo.Measurement) []demoClientView {
 	var all []demoClientView
 	for _, c := range m.Clients {
 		all = append(all, demoClientView{
-			Name: c.Name, Kind: c.Kind, Family: c.Family, Sent: c.Sent, Passed: c.Passed, Dropped: c.Dropped,
+			Name: c.Name, Kind: c.Kind, Family: c.Family, Sent: c.Sent, Passed: c.Passed, Dropped: c.Dropped, Limit: c.Limit(),
 			Rate: math.Round(c.Rate*10) / 10, Verdict: c.Verdict,
 		})
 	}

@@ -32,15 +32,16 @@ func demoResult() *demo.Result {
 			Elapsed: with + 30*time.Millisecond,
 			Clients: []demo.Client{
 				{Name: "good client", Kind: demo.KindGood, Family: "ipv4", Sent: 2000, Passed: 1999, Dropped: 1, Rate: 199.96, Verdict: "lost 1 packet"},
-				{Name: "IPv6 flooder", Kind: demo.KindFlooder, Family: "ipv6", Sent: 500_000, Passed: 10_199, Dropped: 489_801, Rate: 1000.5,
+				{Name: "IPv6 flooder", Kind: demo.KindFlooder, Family: "ipv6", Sent: 500_000, Passed: 10_999, Dropped: 489_001, Rate: 1000.5,
 					OK: true, Verdict: "held to 1000/s"},
-				{Name: "spoofed flood", Kind: demo.KindSpoofed, Family: "ipv4", Sent: 1_000_000, Passed: 1_000_000, Rate: 100_000,
-					OK: true, Verdict: "strangers within their limits"},
+				{Name: "spoofed flood", Kind: demo.KindSpoofed, Family: "ipv4", Sent: 500_000, Passed: 10_800, Dropped: 489_200, Rate: 1000,
+					OK: true, Verdict: "strangers held to 1000/s"},
 			},
 			Exchanges: demo.Exchanges{OK: 998, Failed: 2, P50: 131_071, P99: 4_194_303},
 		},
-		Kernel:  demo.Kernel{Passed: 1_013_202, Dropped: 489_802, Segments: 1004},
-		Summary: "Not proved: the good client lost 1 of 2,000 datagrams; 2 exchanges of the good client failed, of 1,000.",
+		Kernel:   demo.Kernel{Passed: 24_002, Dropped: 979_002, Strangers: 489_200, Segments: 1004},
+		Attempts: 1,
+		Summary:  "Not proved: the good client lost 1 of 2,000 datagrams; 2 exchanges of the good client failed, of 1,000.",
 	}
 }
 
@@ -69,11 +70,17 @@ func TestDemoTable(t *testing.T) {
 			"")},
 		{"with weir", demo.Progress{Attached: true, Of: 10 * time.Second, Done: true, Now: r.With}, lines(
 			"With weir on the gateway's eth0 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 10.0 of 10s",
-			"CLIENT              SENT     PASSED  DROPPED       RATE   LIMIT  VERDICT",
-			"good client        2,000      1,999        1      200/s  1000/s  lost 1 packet",
-			"IPv6 flooder     500,000     10,199  489,801    1,001/s  1000/s  held to 1000/s",
-			"spoofed flood  1,000,000  1,000,000        0  100,000/s  1000/s  strangers within their limits",
+			"CLIENT            SENT  PASSED  DROPPED     RATE       LIMIT  VERDICT",
+			"good client      2,000   1,999        1    200/s      1000/s  lost 1 packet",
+			"IPv6 flooder   500,000  10,999  489,001  1,001/s      1000/s  held to 1000/s",
+			"spoofed flood  500,000  10,800  489,200  1,000/s  1000/s new  strangers held to 1000/s",
 			"TCP exchanges of the good client: 998 ok, 2 failed, half within 131µs, 99 % within 4.19ms",
+			"")},
+		{"once more", demo.Progress{Attached: true, Attempt: 2, Of: 10 * time.Second, Now: started}, lines(
+			"This machine was too busy, so once more: with weir on the gateway's eth0 ━───────────── 0.5 of 10s",
+			"CLIENT       SENT  PASSED  DROPPED   RATE   LIMIT  VERDICT",
+			"good client   400     400        0  200/s  1000/s",
+			"TCP exchanges of the good client: 0 ok, 0 failed, half within 0s, 99 % within 0s",
 			"")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -94,7 +101,7 @@ func TestDemoColours(t *testing.T) {
 	writeDemoTable(p, demo.Progress{Attached: true, Of: time.Second, Done: true, Now: r.With})
 	writeDemoSummary(p, r)
 	for _, want := range []string{
-		"\x1b[31mlost 1 packet\x1b[0m", "\x1b[33mheld to 1000/s\x1b[0m", "\x1b[32mstrangers within their limits\x1b[0m",
+		"\x1b[31mlost 1 packet\x1b[0m", "\x1b[33mheld to 1000/s\x1b[0m", "\x1b[33mstrangers held to 1000/s\x1b[0m",
 		"\x1b[31m2 failed\x1b[0m", "\x1b[31mNot proved: ",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -133,7 +140,7 @@ func TestDemoScreen(t *testing.T) {
 			if n := strings.Count(got, "CLIENT"); n != c.tables {
 				t.Errorf("%d tables, want %d:\n%q", n, c.tables, got)
 			}
-			if n := strings.Count(got, "Policy per-client: 1000/s for each source address, with a burst of 200.\n"); n != 1 {
+			if n := strings.Count(got, "per-client   1000/s for each source; new_sources: 1000/s that were never seen before\n"); n != 1 {
 				t.Errorf("introduced %d times", n)
 			}
 		})
@@ -160,7 +167,7 @@ func TestDemoSummary(t *testing.T) {
 	want := lines(
 		"Not proved: the good client lost 1 of 2,000 datagrams; 2 exchanges of the good client failed, of",
 		"1,000.",
-		"The kernel counted 489,802 drops and 1,013,202 passes, 1,004 of them TCP.",
+		"The kernel counted 24,002 passes and 979,002 drops: 489,200 of strangers, and 0 by the ban.",
 		"",
 		"next  weir attach eth0 -c weir.yaml   hold a real interface to a file's policies (see README.md)",
 		"undo  weir detach eth0                take weir off again, and leave nothing behind")
@@ -193,14 +200,14 @@ func TestDemoJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"duration":"10s","policy":{"limit":1000,"window":"1s","burst":200},"clients":[` +
-		`{"name":"good client","kind":"good","family":"ipv4","sent":2000,"passed":1999,"dropped":1,"rate":200,"verdict":"lost 1 packet"},` +
-		`{"name":"IPv6 flooder","kind":"flooder","family":"ipv6","sent":500000,"passed":10199,"dropped":489801,"rate":1000.5,"verdict":"held to 1000/s"},` +
-		`{"name":"spoofed flood","kind":"spoofed","family":"ipv4","sent":1000000,"passed":1000000,"dropped":0,"rate":100000,"verdict":"strangers within their limits"}],` +
-		`"exchanges":{"ok":998,"failed":2,"p50_ns":131071,"p99_ns":4194303},"kernel":{"passed":1013202,"dropped":489802},` +
-		`"before":{"clients":[{"name":"good client","kind":"good","family":"ipv4","sent":400,"passed":400,"dropped":0,"rate":200},` +
-		`{"name":"IPv6 flooder","kind":"flooder","family":"ipv6","sent":100000,"passed":99000,"dropped":1000,"rate":49500}],` +
-		`"exchanges":{"ok":200,"failed":0,"p50_ns":114687,"p99_ns":2752511}},"proved":false,` +
+	want := `{"duration":"10s","policy":{"limit":1000,"window":"1s","burst":1000,"new_sources":1000,"network":3000},"clients":[` +
+		`{"name":"good client","kind":"good","family":"ipv4","sent":2000,"passed":1999,"dropped":1,"limit":"1000/s","rate":200,"verdict":"lost 1 packet"},` +
+		`{"name":"IPv6 flooder","kind":"flooder","family":"ipv6","sent":500000,"passed":10999,"dropped":489001,"limit":"1000/s","rate":1000.5,"verdict":"held to 1000/s"},` +
+		`{"name":"spoofed flood","kind":"spoofed","family":"ipv4","sent":500000,"passed":10800,"dropped":489200,"limit":"1000/s new","rate":1000,"verdict":"strangers held to 1000/s"}],` +
+		`"exchanges":{"ok":998,"failed":2,"p50_ns":131071,"p99_ns":4194303},"kernel":{"passed":24002,"dropped":979002,"strangers":489200,"banned":0},` +
+		`"before":{"clients":[{"name":"good client","kind":"good","family":"ipv4","sent":400,"passed":400,"dropped":0,"limit":"1000/s","rate":200},` +
+		`{"name":"IPv6 flooder","kind":"flooder","family":"ipv6","sent":100000,"passed":99000,"dropped":1000,"limit":"1000/s","rate":49500}],` +
+		`"exchanges":{"ok":200,"failed":0,"p50_ns":114687,"p99_ns":2752511}},"attempts":1,"proved":false,` +
 		`"summary":"Not proved: the good client lost 1 of 2,000 datagrams; 2 exchanges of the good client failed, of 1,000."}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -12,13 +12,14 @@ import (
 	"golang.org/x/term"
 
 	"github.com/weir-limiter/weir/internal/demo"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // demoWidth is what the demo's output is laid out for, in columns. Only its table can become wider, after minutes.
 const demoWidth = 98
 
 // demoTableHeight is how many lines are written over.
-const demoTableHeight = 8
+const demoTableHeight = 10
 
 // demoScreen shows a demo while it runs: on a terminal a table that changes in place, elsewhere each table when it is complete.
 type demoScreen struct {
@@ -46,10 +47,15 @@ func canRewrite(out io.Writer) bool {
 // begin says what is to be seen, as soon as there is something: before, an error would have to be the only line.
 func (s *demoScreen) begin() {
 	s.begun = true
-	policy := demo.Policy()
 	p := &page{w: s.out, colour: s.colour}
-	p.printf("Four hosts send through a router to a gateway, all in network namespaces of this process.\n")
-	p.printf("Policy %s: %s for each source address, with a burst of %s.\n\n", policy.Name, policy.Rate(), thousands(policy.Burst))
+	p.printf("Six hosts send through a router to a gateway, all in network namespaces of this process.\n")
+	each, network := demo.PerClient(), demo.PerNetwork()
+	g := fields("")
+	g.field(each.Name, "%s for each source; new_sources: %s that were never seen before",
+		each.Rate(), policy.Policy{Limit: each.NewSources.Limit, Window: each.NewSources.Window}.Rate())
+	g.field(network.Name, "%s for each IPv4 /%d", network.Rate(), network.IPv4Prefix)
+	g.write(p)
+	p.printf("\n")
 }
 
 // show is an observer of the demo. What can't be written is nobody's loss: a closed pipe also ends the demo.
@@ -82,7 +88,7 @@ func writeDemoTable(p *page, progress demo.Progress) {
 	for _, c := range progress.Now.Clients {
 		limit, verdict := cell{"none", faint}, cell{}
 		if progress.Attached {
-			limit, verdict = text(demo.Policy().Rate()), demoVerdict(c)
+			limit, verdict = text(c.Limit()), demoVerdict(c)
 		} else if c.Dropped == 0 {
 			verdict = text("all of it gets through")
 		}
@@ -103,6 +109,9 @@ func writeDemoTitle(p *page, progress demo.Progress) {
 	title, of := "Without weir ", span(progress.Of)
 	if progress.Attached {
 		title = "With weir on the gateway's eth0 "
+		if progress.Attempt > 1 {
+			title = "This machine was too busy, so once more: with weir on the gateway's eth0 "
+		}
 	}
 	elapsed := min(progress.Now.Elapsed, progress.Of)
 	if progress.Done {
@@ -118,10 +127,10 @@ func demoVerdict(c demo.Client) cell {
 	switch {
 	case !c.OK:
 		return cell{c.Verdict, red}
-	case c.Kind == demo.KindFlooder:
-		return cell{c.Verdict, yellow}
+	case c.Kind == demo.KindGood:
+		return cell{c.Verdict, green}
 	}
-	return cell{c.Verdict, green}
+	return cell{c.Verdict, yellow}
 }
 
 func demoRate(perSecond float64) string { return thousands(uint64(math.Round(perSecond))) + "/s" }
@@ -135,8 +144,8 @@ func writeDemoSummary(p *page, r *demo.Result) {
 	for _, line := range wrap(r.Summary, demoWidth) {
 		p.printf("%s\n", p.paint(verdict, line))
 	}
-	p.printf("The kernel counted %s drops and %s passes, %s of them TCP.\n\n",
-		thousands(r.Kernel.Dropped), thousands(r.Kernel.Passed), thousands(r.Kernel.Segments))
+	p.printf("The kernel counted %s passes and %s drops: %s of strangers, and %s by the ban.\n\n",
+		thousands(r.Kernel.Passed), thousands(r.Kernel.Dropped), thousands(r.Kernel.Strangers), thousands(r.Kernel.Banned))
 	g := fields("")
 	g.field("next", "weir attach eth0 -c weir.yaml   hold a real interface to a file's policies (see README.md)")
 	g.field("undo", "weir detach eth0                take weir off again, and leave nothing behind")

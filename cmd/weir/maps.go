@@ -19,8 +19,18 @@ type mapDump struct {
 func mapDumps() []mapDump {
 	return []mapDump{
 		{"table", dumpTable},
+		{"tags", dumpTags},
+		{"slots", dumpSlots},
 		{"identity", dumpIdentity},
+		{"bans4", func(e *env, d *loader.StateDir, limit int) error { return dumpBans(e, d, limit, true) }},
+		{"bans6", func(e *env, d *loader.StateDir, limit int) error { return dumpBans(e, d, limit, false) }},
+		{"control", dumpControl},
+		{"events", dumpEvents},
 		{"constants", dumpConstants},
+		{"document", dumpDocument},
+		{"sources4", func(e *env, d *loader.StateDir, limit int) error { return dumpSources(e, d, limit, true) }},
+		{"sources6", func(e *env, d *loader.StateDir, limit int) error { return dumpSources(e, d, limit, false) }},
+		{"ports", dumpPorts},
 		{"policy_stats", dumpPolicyStats},
 		{"interface_stats", dumpInterfaceStats},
 	}
@@ -37,14 +47,23 @@ func newMapsCommand(e *env) *cobra.Command {
 		Short: "List the pinned BPF maps, or dump one readably",
 		Long: `List the BPF maps that weir has pinned, or dump what is in one of them:
 
-  table            the sources that owe most: set, way, fingerprint, tokens used, debt
+  table            the buckets that owe most: tokens used, debt
+  tags             how many entries the map of their tags tells of
+  slots            what each CPU knows of buckets: tokens that it has leased, what it denied last
   identity         the version of the layout; the secret of the hash stays in the kernel
-  constants        the policies as the program computes with them, for each interface
+  bans4, bans6     the timed bans of each address family
+  control          what the programs are told: whether somebody listens, how many bans there are
+  events           how far the ring buffer of samples was written and read
+  constants        the policies as the program computes with them, for each attachment
+  document         the policies and lists as they were written
+  sources4, 6      what each prefix is worth: the policies whose match.sources it satisfies, allow, deny
+  ports            the same for ranges of ports
   policy_stats     packets and bytes by policy and CPU
   interface_stats  what belongs to no policy, by CPU
 
-The debt of an entry is the time until its bucket is full. Which address a fingerprint belongs to
-can't be told; "weir bucket get" finds the entry of an address.`,
+The debt of a bucket is the time until it is full. Whose a bucket is can't be told, as no hash is shown: who
+knows the hashes of addresses can learn the secret that they are made with. "weir bucket get" finds the
+bucket of an address.`,
 		Example:   "  weir maps\n  weir maps table --limit 5\n  weir maps constants -o json",
 		ValidArgs: names,
 		Args: func(c *cobra.Command, args []string) error {
@@ -65,7 +84,7 @@ can't be told; "weir bucket get" finds the entry of an address.`,
 			return dumpMap(e, args[0], limit)
 		},
 	}
-	cmd.Flags().IntVar(&limit, "limit", 20, "entries of the table to show; 0: all that owe tokens")
+	cmd.Flags().IntVar(&limit, "limit", 20, "entries of table, slots, bans and sources to show; 0: all")
 	return cmd
 }
 
@@ -111,14 +130,17 @@ func listMaps(e *env) error {
 }
 
 func writeMaps(p *page, maps []loader.PinnedMap) {
-	g := grid{columns: columns("MAP", "INTERFACE", "TYPE", ">KEY", ">VALUE", ">ENTRIES", ">MEMORY", "PATH")}
+	g := grid{columns: columns("MAP", "AT", "TYPE", ">KEY", ">VALUE", ">ENTRIES", ">MEMORY", "PATH")}
 	for _, m := range maps {
-		iface := cell{m.Interface, plain}
+		at := text(ownerText(m.Owner))
 		if m.Interface == "" {
-			iface = cell{"all", faint}
+			at = cell{"all", faint}
 		}
-		g.add(cell{m.Name, bold}, iface, text(m.Type), text(fmt.Sprintf("%d B", m.KeySize)), text(fmt.Sprintf("%d B", m.ValueSize)),
+		g.add(cell{m.Name, bold}, at, text(m.Type), text(fmt.Sprintf("%d B", m.KeySize)), text(fmt.Sprintf("%d B", m.ValueSize)),
 			number(uint64(m.MaxEntries)), text(memorySize(m.Memory)), cell{m.Path, faint})
 	}
 	g.write(p)
 }
+
+// ownerText names the attachment that a map belongs to.
+func ownerText(o loader.Owner) string { return o.Interface + " " + string(o.Hook) }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/loader"
-	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // tableDump is the JSON of weir maps table.
@@ -22,13 +21,10 @@ type tableDump struct {
 	Entries  []entryView `json:"entries"` // the owing ones, largest debt first, up to the limit
 }
 
-// entryView is one entry of the table.
+// entryView is one entry of the table. Where it is and what it is known by are parts of a hash.
 type entryView struct {
-	Set         int           `json:"set"`
-	Way         int           `json:"way"`
-	Fingerprint string        `json:"fingerprint"` // eight hexadecimal digits
-	Used        uint32        `json:"used"`
-	Debt        time.Duration `json:"debt_ns"`
+	Used uint32        `json:"used"`
+	Debt time.Duration `json:"debt_ns"`
 }
 
 func dumpTable(e *env, d *loader.StateDir, limit int) error {
@@ -53,16 +49,13 @@ func readEntries(t *bucket.Table, now bucket.Ticks, limit int) *tableDump {
 	v.Owing = len(owing)
 	// Ticks wrap: two instants are compared by their distance.
 	slices.SortFunc(owing, func(a, b bucket.Entry) int {
-		return cmp.Or(cmp.Compare(bucket.Debt(b.TAT, now), bucket.Debt(a.TAT, now)), cmp.Compare(a.Set, b.Set), cmp.Compare(a.Way, b.Way))
+		return cmp.Or(cmp.Compare(bucket.Debt(b.TAT, now), bucket.Debt(a.TAT, now)), cmp.Compare(b.Used, a.Used))
 	})
 	if limit > 0 {
 		owing = owing[:min(limit, len(owing))]
 	}
 	for _, entry := range owing {
-		v.Entries = append(v.Entries, entryView{
-			Set: entry.Set, Way: entry.Way, Fingerprint: fmt.Sprintf("%08x", entry.Fingerprint),
-			Used: entry.Used, Debt: bucket.Debt(entry.TAT, now).Duration(),
-		})
+		v.Entries = append(v.Entries, entryView{Used: entry.Used, Debt: bucket.Debt(entry.TAT, now).Duration()})
 	}
 	return v
 }
@@ -74,14 +67,12 @@ func writeEntries(p *page, v *tableDump) {
 		p.printf("no entry owes tokens: every bucket is full\n")
 		return
 	}
-	g := grid{columns: columns(">SET", ">WAY", "FINGERPRINT", ">USED", ">DEBT")}
+	g := grid{columns: columns(">DEBT", ">USED")}
 	for _, entry := range v.Entries {
-		g.add(text(fmt.Sprint(entry.Set)), text(fmt.Sprint(entry.Way)), text(entry.Fingerprint), number(uint64(entry.Used)), text(span(entry.Debt)))
+		g.add(text(span(entry.Debt)), number(uint64(entry.Used)))
 	}
 	g.write(p)
-	if rest := v.Owing - len(v.Entries); rest > 0 {
-		p.printf("\n%s more owe less (--limit 0 shows all)\n", thousands(uint64(rest)))
-	}
+	writeRest(p, v.Owing-len(v.Entries), "owe less")
 }
 
 func dumpIdentity(e *env, d *loader.StateDir, _ int) error {
@@ -107,7 +98,7 @@ func dumpConstants(e *env, d *loader.StateDir, _ int) error {
 			if i > 0 {
 				p.printf("\n")
 			}
-			p.printf("%s  table mask %#x, multi-buffer %d\n\n", p.paint(bold, c.Interface), c.TableMask, c.MultiBuffer)
+			p.printf("%s  table mask %#x, multi-buffer %d\n\n", p.paint(bold, ownerText(c.Owner)), c.TableMask, c.MultiBuffer)
 			writeConstants(p, c.Policies)
 		}
 	})
@@ -116,13 +107,22 @@ func dumpConstants(e *env, d *loader.StateDir, _ int) error {
 func writeConstants(p *page, policies []loader.PolicyConstants) {
 	g := grid{
 		indent:  "  ",
-		columns: columns("POLICY", ">SLOT", ">TOKEN TIME", ">DEPTH", ">BURST", "UNIT", "MODE", "PRESSURE", "IPV4 MASK", "IPV6 MASK"),
+		columns: columns("POLICY", ">SLOT", ">TOKEN TIME", ">DEPTH", ">BURST", ">LEASE", "CLOCK", "SCOPE", "UNIT", "MODE", "PRESSURE", "IPV4 MASK", "IPV6 MASK", ">NEW SOURCES"),
 	}
 	for _, c := range policies {
 		g.add(text(c.Name), text(fmt.Sprint(c.Slot)), text(tokenTime(c)), text(span(c.Depth.Duration())), number(c.Burst),
-			text(string(c.Unit)), text(string(c.Mode)), text(string(c.OnPressure)), text(c.IPv4Mask), text(c.IPv6Mask))
+			number(uint64(c.Lease)), text(clockText(c.Coarse)), text(string(c.Scope)), text(string(c.Unit)), text(string(c.Mode)),
+			text(string(c.OnPressure)), text(c.IPv4Mask), text(c.IPv6Mask), number(c.NewSources))
 	}
 	g.write(p)
+}
+
+// clockText is by which clock a CPU knows that a denial is over.
+func clockText(coarse bool) string {
+	if coarse {
+		return "coarse"
+	}
+	return "exact"
 }
 
 // tokenTime is exact where that is a whole number of nanoseconds, which are 256 ticks.
@@ -134,61 +134,17 @@ func tokenTime(c loader.PolicyConstants) string {
 	return fmt.Sprintf("%.6g ns", float64(c.TokenTime)/float64(uint64(1)<<c.FracBits)/nanosecond)
 }
 
-func dumpPolicyStats(e *env, d *loader.StateDir, _ int) error {
-	all, err := d.PolicyStats()
-	if err != nil {
-		return err
+// writeRest says how much a limit left out.
+func writeRest(p *page, rest int, what string) {
+	if rest > 0 {
+		p.printf("\n%s more %s (--limit 0 shows all)\n", thousands(uint64(rest)), what)
 	}
-	return e.show(map[string]any{"policies": all}, func(p *page) {
-		g := grid{columns: columns("INTERFACE", "POLICY", ">SLOT", ">CPU", "VERDICT", ">PACKETS", ">BYTES")}
-		for _, s := range all {
-			for cpu, counts := range s.CPUs {
-				for _, verdict := range policy.Verdicts() {
-					if n := counts[verdict]; n.Packets > 0 {
-						g.add(text(s.Interface), text(s.Policy), text(fmt.Sprint(s.Slot)), text(fmt.Sprint(cpu)),
-							text(string(verdict)), number(n.Packets), number(n.Bytes))
-					}
-				}
-			}
-		}
-		writeCounts(p, &g)
-	})
 }
 
-// writeCounts leaves out what is zero, which on a machine of many CPUs is most.
-func writeCounts(p *page, g *grid) {
-	if len(g.rows) == 0 {
-		p.printf("all counters are 0\n")
-		return
+// limited is as much of all as is to be shown; 0 is all of it.
+func limited[T any](all []T, limit int) []T {
+	if limit == 0 {
+		return all
 	}
-	g.write(p)
-}
-
-func dumpInterfaceStats(e *env, d *loader.StateDir, _ int) error {
-	all, err := d.InterfaceStats()
-	if err != nil {
-		return err
-	}
-	return e.show(map[string]any{"attachments": all}, func(p *page) {
-		g := grid{columns: columns("INTERFACE", ">CPU", "COUNTER", ">PACKETS")}
-		for _, s := range all {
-			for cpu, n := range s.CPUs {
-				addInterfaceCount(&g, s.Interface, cpu, n)
-			}
-		}
-		writeCounts(p, &g)
-	})
-}
-
-func addInterfaceCount(g *grid, iface string, cpu int, n loader.InterfaceCount) {
-	add := func(counter string, packets uint64) {
-		if packets > 0 {
-			g.add(text(iface), text(fmt.Sprint(cpu)), text(counter), number(packets))
-		}
-	}
-	for _, reason := range loader.UnparsedReasons() {
-		add("unparsed "+reason, n.Unparsed[reason])
-	}
-	add("table_pressure", n.Pressure)
-	add("contended", n.Contended)
+	return all[:min(limit, len(all))]
 }

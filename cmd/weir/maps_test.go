@@ -21,7 +21,7 @@ func TestMapsUsage(t *testing.T) {
 		args []string
 		err  string
 	}{
-		{[]string{"maps", "tabel"}, "want one of table, identity, constants, policy_stats, interface_stats"},
+		{[]string{"maps", "tabel"}, "want one of table, slots, identity, bans4, bans6, control, events, constants, document, sources4, sources6, ports, policy_stats, interface_stats"},
 		{[]string{"maps", "table", "identity"}, "want one map"},
 		{[]string{"maps", "table", "--limit", "-1"}, "--limit -1"},
 		{[]string{"maps", "-o", "yaml"}, "want text or json"},
@@ -48,14 +48,14 @@ func TestReadEntries(t *testing.T) {
 	}
 	table.Reset(uint64(4)<<32|3, now) // claimed, and full
 	for limit, want := range map[int]string{
-		0: "00000003:9ms 00000002:5ms 00000001:2ms",
-		2: "00000003:9ms 00000002:5ms",
-		9: "00000003:9ms 00000002:5ms 00000001:2ms",
+		0: "9:9ms 5:5ms 2:2ms",
+		2: "9:9ms 5:5ms",
+		9: "9:9ms 5:5ms 2:2ms",
 	} {
 		v := readEntries(table, now, limit)
 		var got []string
 		for _, e := range v.Entries {
-			got = append(got, fmt.Sprintf("%s:%s", e.Fingerprint, e.Debt))
+			got = append(got, fmt.Sprintf("%d:%s", e.Used, e.Debt))
 		}
 		if strings.Join(got, " ") != want || v.Owing != 3 || v.Claimed != 4 || v.Capacity != 16 {
 			t.Errorf("limit %d: %v of %+v, want %s", limit, got, v, want)
@@ -92,11 +92,11 @@ func TestMaps(t *testing.T) {
 	var names []string
 	for _, m := range list.Maps {
 		names = append(names, m.Name)
-		if !strings.HasPrefix(m.Path, s.stateDir) || m.Type == "" || m.ValueSize == 0 || m.Memory == 0 {
+		if !strings.HasPrefix(m.Path, s.stateDir) || m.Type == "" || m.MaxEntries == 0 {
 			t.Errorf("%+v", m)
 		}
 	}
-	if got := strings.Join(names, " "); got != "table identity constants interface_stats policy_stats" {
+	if got := strings.Join(names, " "); got != "table slots identity bans4 bans6 control events constants document sources4 sources6 ports interface_stats policy_stats" {
 		t.Errorf("maps: %s", got)
 	}
 
@@ -118,11 +118,20 @@ func TestMaps(t *testing.T) {
 		t.Errorf("policy_stats: %+v, want 4 dropped", stats)
 	}
 	for name, want := range map[string]string{
-		"constants":       "24h0m0s  20d0h     20  requests  shadow",
+		"constants":       "24h0m0s  20d0h     20      0  coarse  per_ip  requests  shadow",
 		"identity":        "layout  2 (this version of weir has 2)",
-		"policy_stats":    "per-client",
+		"policy_stats":    "eth0 xdp  per-client",
 		"interface_stats": "all counters are 0",
 		"table":           "1 more owe less",
+		"slots":           "CPU  LEASED  LAST DENIED",
+		"bans4":           "nothing is banned",
+		"bans6":           "nothing is banned",
+		"control":         "bans4   0 entries, not asked",
+		"events":          "size     256 KiB",
+		"document":        `"name": "per-net"`,
+		"sources4":        "no policy and no list names a prefix of this family",
+		"sources6":        "no policy and no list names a prefix of this family",
+		"ports":           "no policy asks for a port",
 	} {
 		if out := s.ok(t, "maps", name, "--limit", "1"); !strings.Contains(out, want) {
 			t.Errorf("maps %s: no %q in:\n%s", name, want, out)
@@ -130,14 +139,56 @@ func TestMaps(t *testing.T) {
 	}
 }
 
-// Who knows the secret, or a key derived from it, can choose addresses that share a set of the table.
+// What policies match, and who is banned, is read back from the maps that the programs ask.
+func TestMapsOfMatches(t *testing.T) {
+	s := newSite(t)
+	s.attach(t, `table: {entries: 1024}
+allow: [192.0.2.1/32]
+deny: [192.0.2.0/24, "2001:db8::/32"]
+policies:
+  - {name: web, scope: per_ip, limit: 10, window: 10d, match: {ports: [80, 8000-8100]}}
+  - {name: some, scope: per_ip, limit: 10, window: 10d, match: {sources: [198.51.100.0/24]}}
+`)
+	s.ok(t, "ban", "203.0.113.0/24", "--for", "1h")
+	for name, wants := range map[string][]string{
+		"sources4": {"192.0.2.0/24     deny   web\n", "192.0.2.1/32     allow  web\n", "198.51.100.0/24         web, some\n"},
+		"sources6": {"2001:db8::/32  deny  web\n"},
+		"ports":    {"0-79  some\n", "80  web, some\n", "81-7999  some\n", "8000-8100  web, some\n", "8101-65535  some\n"},
+		"bans4":    {"203.0.113.0/24  59m"},
+		"control":  {"bans4   1 entry, asked", "bans6   0 entries, not asked"},
+		"document": {`"192.0.2.1/32"`, `"8000-8100"`},
+	} {
+		out := s.ok(t, "maps", name)
+		for _, want := range wants {
+			if !strings.Contains(out, want) {
+				t.Errorf("maps %s: no %q in:\n%s", name, want, out)
+			}
+		}
+	}
+	var ports struct {
+		Attachments []loader.PortRules `json:"attachments"`
+	}
+	s.json(t, &ports, "maps", "ports")
+	if len(ports.Attachments) != 1 || len(ports.Attachments[0].Rules) != 5 || ports.Attachments[0].Rules[3].Last != 8100 {
+		t.Errorf("ports: %+v", ports)
+	}
+	if out := s.ok(t, "maps", "sources4", "--limit", "1"); !strings.Contains(out, "\n2 more are named") {
+		t.Errorf("limit:\n%s", out)
+	}
+}
+
+// Who knows the secret, or a key derived from it, can choose addresses that share a set of the table; who sees the
+// hashes of addresses can learn the key.
 func TestMapsKeepTheSecret(t *testing.T) {
 	s := newSite(t)
 	s.attach(t, testConfig)
 	secrets := secretWords(t, s)
-	for _, args := range [][]string{
-		{"maps"}, {"maps", "table"}, {"maps", "identity"}, {"maps", "constants"}, {"status"}, {"policy", "list"}, {"policy", "get", "per-client"},
-	} {
+	s.send(t, netip.MustParseAddr("192.0.2.77"), 30)
+	all := [][]string{{"maps"}, {"status"}, {"policy", "list"}, {"policy", "get", "per-client"}, {"bucket", "get", "per-client", "192.0.2.77"}}
+	for _, dump := range mapDumps() {
+		all = append(all, []string{"maps", dump.name})
+	}
+	for _, args := range all {
 		for _, format := range []string{"text", "json"} {
 			out := s.ok(t, append(args, "-o", format)...)
 			for _, word := range secrets {
@@ -151,7 +202,8 @@ func TestMapsKeepTheSecret(t *testing.T) {
 	}
 }
 
-// secretWords are the table's secret and the keys that are derived from it.
+// secretWords are the table's secret, the keys that are derived from it, and what they make of an address: the
+// hash, and the part of it that an entry keeps.
 func secretWords(t testing.TB, s *site) []uint64 {
 	t.Helper()
 	identity := readBytes(t, filepath.Join(s.stateDir, "identity"))
@@ -159,7 +211,8 @@ func secretWords(t testing.TB, s *site) []uint64 {
 	words := secret[:]
 	for _, name := range []string{"per-client", "per-net"} {
 		key := bucket.DeriveKey(secret, string(policy.ScopePerIP), name)
-		words = append(words, key.Offset[0], key.Offset[1], key.Multiplier[0], key.Multiplier[1])
+		hash := key.Hash(bucket.NewMask(map[string]uint8{"per-client": 32, "per-net": 24}[name], 64), netip.MustParseAddr("192.0.2.77"))
+		words = append(words, key.Offset[0], key.Offset[1], key.Multiplier[0], key.Multiplier[1], hash, hash>>32)
 	}
 	return words
 }

@@ -79,6 +79,7 @@ type listedPolicy struct {
 	Layer      policy.Layer `json:"layer"`
 	Rate       string       `json:"rate"`
 	Interfaces []string     `json:"interfaces,omitempty"` // that enforce it; none for a file's
+	Places     []string     `json:"places,omitempty"`     // the same with their hooks: "eth0 xdp"
 	source     policy.Policy
 }
 
@@ -124,7 +125,8 @@ func mergeLoaded(attached []loader.Attachment) []listedPolicy {
 				all = append(all, listed(l.Policy))
 				all[at].Counters = map[policy.Verdict]loader.Count{}
 			}
-			all[at].Interfaces = append(all[at].Interfaces, place(a))
+			all[at].Interfaces = appendNew(all[at].Interfaces, place(a))
+			all[at].Places = append(all[at].Places, fmt.Sprintf("%s %s", place(a), a.Hook))
 			for verdict, n := range a.Counters.Policies[l.Name] {
 				sum := all[at].Counters[verdict]
 				all[at].Counters[verdict] = loader.Count{Packets: sum.Packets + n.Packets, Bytes: sum.Bytes + n.Bytes}
@@ -159,6 +161,15 @@ func writeListed(p *page, all []listedPolicy) {
 	if loaded {
 		titles = append(titles, "INTERFACES")
 	}
+	// What most policies have none of is no column then.
+	narrowed := slices.ContainsFunc(all, func(l listedPolicy) bool { return matchText(l.source.Match) != "" })
+	noted := slices.ContainsFunc(all, func(l listedPolicy) bool { return notesText(l.source) != "" })
+	if narrowed {
+		titles = append(titles, "ONLY")
+	}
+	if noted {
+		titles = append(titles, "ALSO")
+	}
 	g := grid{columns: columns(titles...)}
 	for _, l := range all {
 		row := []cell{
@@ -167,6 +178,12 @@ func writeListed(p *page, all []listedPolicy) {
 		}
 		if loaded {
 			row = append(row, text(strings.Join(l.Interfaces, ", ")))
+		}
+		if narrowed {
+			row = append(row, text(matchText(l.source.Match)))
+		}
+		if noted {
+			row = append(row, text(notesText(l.source)))
 		}
 		g.add(row...)
 	}
@@ -177,7 +194,12 @@ func modeCell(m policy.Mode) cell {
 	return cell{string(m), map[policy.Mode]style{policy.ModeShadow: yellow, policy.ModeOff: faint}[m]}
 }
 
-func prefixes(p policy.Policy) string { return fmt.Sprintf("/%d /%d", p.IPv4Prefix, p.IPv6Prefix) }
+func prefixes(p policy.Policy) string {
+	if p.Scope != policy.ScopePerIP {
+		return ""
+	}
+	return fmt.Sprintf("/%d /%d", p.IPv4Prefix, p.IPv6Prefix)
+}
 
 // completePolicy completes the first argument with the names of the loaded policies.
 func completePolicy(e *env) cobra.CompletionFunc {

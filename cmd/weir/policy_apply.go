@@ -1,13 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -113,7 +113,7 @@ func planHere(e *env, all []loader.Attachment, edit server.Edit) (applied server
 	if len(all) == 0 {
 		return applied, after, nothingAttached(e)
 	}
-	if after, err = edit(loadedDocument(all)); err != nil {
+	if after, err = edit(selfContained(loadedDocument(all))); err != nil {
 		return applied, after, err
 	}
 	if faults := after.Validate(); faults != nil {
@@ -159,11 +159,23 @@ func loadedDocument(all []loader.Attachment) policy.Document {
 		for _, l := range all[i].Policies {
 			if !known[l.Name] {
 				known[l.Name] = true
-				p := l.Policy
-				p.OnFragment, p.Action = cmp.Or(p.OnFragment, policy.FragmentPass), cmp.Or(p.Action, policy.ActionDrop)
-				d.Policies = append(d.Policies, p)
+				d.Policies = append(d.Policies, l.Policy)
 			}
 		}
+	}
+	return d
+}
+
+// selfContained takes out of replaces what is in force nowhere: as a policy is only where it can match, it
+// may replace one that is not among those that are loaded.
+func selfContained(d policy.Document) policy.Document {
+	there := map[string]bool{}
+	for _, p := range d.Policies {
+		there[p.Name] = true
+	}
+	for i := range d.Policies {
+		p := &d.Policies[i]
+		p.Replaces = slices.DeleteFunc(slices.Clone(p.Replaces), func(name string) bool { return !there[name] })
 	}
 	return d
 }

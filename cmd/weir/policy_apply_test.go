@@ -122,7 +122,7 @@ func TestPolicyApply(t *testing.T) {
 		t.Errorf("after apply: %s", got)
 	}
 	var bucket bucketView
-	s.json(t, &bucket, "bucket", "get", "per-client", s.pair.A.IPv4.String())
+	s.json(t, &bucket, "bucket", "get", "per-client", s.pair.A.IPv4.String(), "--direction", "ingress")
 	if bucket.Tokens != 1 {
 		t.Errorf("%d tokens of 5 after 4 packets, want 1: the bucket keeps its debt", bucket.Tokens)
 	}

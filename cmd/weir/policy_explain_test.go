@@ -84,14 +84,21 @@ func TestExplainLoaded(t *testing.T) {
 	if r := s.weir(t, packet...); r.code != exitFailure {
 		t.Errorf("explain with nothing attached: %+v", r)
 	}
-	s.attach(t, testConfig)
-	pinBanMaps(t, s.stateDir)
+	s.attach(t, testConfig+"allow: [203.0.113.9/32]\ndeny: [198.51.100.0/24]\n")
 	if out := s.ok(t, packet...); !strings.Contains(out, "it passes if per-client admits it") || !strings.Contains(out, "(in shadow)") {
 		t.Errorf("explain:\n%s", out)
 	}
 	s.ok(t, "ban", "203.0.113.0/24", "--for", "1h")
 	if out := s.ok(t, packet...); !strings.Contains(out, "it is dropped: 203.0.113.0/24 is banned") {
 		t.Errorf("explain of what is banned:\n%s", out)
+	}
+	for source, want := range map[string]string{
+		"203.0.113.9":  "it passes: 203.0.113.9/32 is in allow", // though it is banned
+		"198.51.100.7": "it is dropped: 198.51.100.0/24 is in deny",
+	} {
+		if out := s.ok(t, append(packet, "--src", source)...); !strings.Contains(out, want) {
+			t.Errorf("explain of %s: no %q in:\n%s", source, want, out)
+		}
 	}
 	r := s.weir(t, append(packet, "--direction", "egress")...)
 	if r.code != exitFailure || !strings.Contains(r.err, "weir is not on "+s.pair.B.Interface+" for egress") {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -63,9 +62,9 @@ func withDaemons(ctx context.Context, e *env, loaded []listedPolicy) ([]listedPo
 		known := false
 		for i := range all {
 			if all[i].Name == p.Name {
-				interfaces, counters := all[i].Interfaces, all[i].Counters
+				interfaces, places, counters := all[i].Interfaces, all[i].Places, all[i].Counters
 				all[i] = listed(p)
-				all[i].Interfaces, all[i].Counters = interfaces, counters
+				all[i].Interfaces, all[i].Places, all[i].Counters = interfaces, places, counters
 				known = true
 			}
 		}
@@ -88,8 +87,8 @@ func writeDetails(p *page, all []listedPolicy) {
 		g.field("one bucket for", "%s", bucketsText(l.source))
 		g.field("on pressure", "%s", l.OnPressure)
 		writeFurther(g, l.source)
-		if l.Interfaces != nil {
-			g.field("interfaces", "%s", strings.Join(l.Interfaces, ", "))
+		if l.Places != nil {
+			g.field("in force at", "%s", strings.Join(l.Places, ", "))
 		}
 		p.printf("%s\n", p.paint(bold, l.Name))
 		g.write(p)
@@ -123,50 +122,4 @@ func bucketsText(p policy.Policy) string {
 		return "all together"
 	}
 	return string(p.Scope)
-}
-
-// writeFurther adds what is not as it is by default, or narrows the policy.
-func writeFurther(g *grid, p policy.Policy) {
-	if p.OnFragment == policy.FragmentDrop {
-		g.field("on fragment", "%s: what has no port to read", p.OnFragment)
-	}
-	if p.Action == policy.ActionPace {
-		g.field("action", "%s: what is over the limit is held back", p.Action)
-	}
-	if n := p.NewSources; n != nil {
-		g.field("new sources", "%d in %s", n.Limit, policy.FormatDuration(n.Window))
-	}
-	if len(p.Replaces) > 0 {
-		g.field("replaces", "%s", strings.Join(p.Replaces, ", "))
-	}
-	for _, m := range []struct {
-		name   string
-		values []string
-	}{
-		{"sources", texts(p.Match.Sources)}, {"protocol", nonEmpty(p.Match.Protocol)}, {"ports", texts(p.Match.Ports)},
-		{"interfaces", p.Match.Interfaces}, {"direction", nonEmpty(string(p.Match.Direction))},
-		{"methods", p.Match.Methods}, {"endpoints", p.Match.Endpoints}, {"users", p.Match.Users}, {"roles", p.Match.Roles},
-	} {
-		if len(m.values) > 0 {
-			g.field("only "+m.name, "%s", strings.Join(m.values, ", "))
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(p.Match.Metadata)) {
-		g.field("only metadata", "%s: %s", key, p.Match.Metadata[key])
-	}
-}
-
-func texts[T fmt.Stringer](values []T) []string {
-	all := make([]string, len(values))
-	for i, v := range values {
-		all[i] = v.String()
-	}
-	return all
-}
-
-func nonEmpty(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
 }

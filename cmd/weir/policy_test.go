@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -134,7 +137,51 @@ func TestPolicyInTheKernel(t *testing.T) {
 	if out := s.ok(t, "policy", "list"); !strings.Contains(out, "/24 /56  pass         eth0") {
 		t.Errorf("policy list:\n%s", out)
 	}
+	if out := s.ok(t, "policy", "get", "per-client"); !strings.Contains(out, "in force at     eth0 xdp\n") {
+		t.Errorf("policy get:\n%s", out)
+	}
 	if r := weir(t, "__complete", "--bpffs", s.stateDir, "policy", "get", ""); !strings.HasPrefix(r.out, "per-client\nper-net\n") {
 		t.Errorf("completion: %+v", r)
+	}
+}
+
+// What was written of a policy comes back from the kernel, whole.
+func TestPolicyInTheKernelIsWhole(t *testing.T) {
+	s := newSite(t)
+	file := writeConfig(t, `interfaces: [{name: eth0}, {name: eth0, hook: tc-egress}]
+table: {entries: 1024}
+allow: [192.0.2.1/32]
+policies:
+  - {name: wide, scope: per_ip, limit: 10, window: 10d, replaces: [upload], new_sources: {limit: 5000, window: 1s}}
+  - {name: resolver, scope: per_endpoint, layer: kernel, limit: 10, window: 10d, on_fragment: drop, replaces: [wide],
+     match: {protocol: udp, ports: [53, 8000-8100], sources: [192.0.2.0/24], direction: ingress}}
+  - {name: upload, scope: global, layer: kernel, unit: bytes, limit: 1000000, window: 1s, action: pace, match: {direction: egress}}
+`)
+	s.ok(t, "attach", "eth0", "-c", file)
+	// What is only for another hook is not here: that is said in full by the file alone.
+	var loaded, written policiesView
+	s.json(t, &loaded, "policy", "list")
+	s.json(t, &written, "policy", "list", "-f", file)
+	for _, w := range written.Policies[:2] {
+		i := slices.IndexFunc(loaded.Policies, func(l listedPolicy) bool { return l.Name == w.Name })
+		if i < 0 {
+			t.Fatalf("%s is not loaded: %+v", w.Name, loaded)
+		}
+		l := loaded.Policies[i]
+		l.Counters, l.Interfaces, l.Places = nil, nil, nil
+		if diff := cmp.Diff(w, l, cmp.AllowUnexported(listedPolicy{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			t.Errorf("%s: -file +kernel:\n%s", w.Name, diff)
+		}
+	}
+	out := s.ok(t, "policy", "list")
+	for _, want := range []string{"sources 192.0.2.0/24; protocol udp; ports 53,8000-8100; direction ingress  on fragment drop; replaces wide", "new sources 5,000 in 1s; replaces upload"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	// A policy whose replaces names what is nowhere in force can be edited all the same.
+	s.ok(t, "policy", "delete", "resolver")
+	if out := s.ok(t, "policy", "list"); strings.Contains(out, "resolver") || !strings.Contains(out, "wide") {
+		t.Errorf("after the delete:\n%s", out)
 	}
 }

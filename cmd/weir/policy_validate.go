@@ -26,6 +26,7 @@ type validateView struct {
 	File     string         `json:"file"`
 	Valid    bool           `json:"valid"`
 	Errors   []errorView    `json:"errors"`
+	Warnings []unmetPolicy  `json:"warnings"` // policies that no packet can meet, by the interfaces of the file
 	Policies []listedPolicy `json:"policies"` // empty unless the file is valid
 }
 
@@ -40,10 +41,10 @@ type errorView struct {
 }
 
 func validate(e *env, file string) error {
-	v := validateView{File: file, Errors: []errorView{}, Policies: []listedPolicy{}}
+	v := validateView{File: file, Errors: []errorView{}, Warnings: []unmetPolicy{}, Policies: []listedPolicy{}}
 	c, err := config.Load(file)
 	if err == nil {
-		v.Valid, v.Policies = true, listFile(c)
+		v.Valid, v.Policies, v.Warnings = true, listFile(c), unmet(c.Policies, listedPlaces(c.Interfaces))
 		return e.show(v, func(p *page) { writeValid(p, &v) })
 	}
 	var faults config.Errors
@@ -65,5 +66,8 @@ func writeValid(p *page, v *validateView) {
 	if len(v.Policies) > 0 {
 		p.printf("\n")
 		writeListed(p, v.Policies)
+	}
+	for _, u := range v.Warnings {
+		p.printf("\n%s\n", p.paint(yellow, fmt.Sprintf("policy %s meets no packet: %s", u.Policy, u.Why)))
 	}
 }

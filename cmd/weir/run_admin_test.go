@@ -14,10 +14,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/server"
 )
 
@@ -163,7 +161,6 @@ func runBans(t *testing.T, s *site) {
 	s.write(5, "eth0")
 	p := s.run()
 	s.waitReady(200)
-	s.pinBanMaps()
 	if out := s.ok("ban", "203.0.113.0/24", "--for", "1h"); !strings.Contains(out, "203.0.113.0/24 is banned for 1h") {
 		t.Errorf("ban: %s", out)
 	}
@@ -180,28 +177,6 @@ func runBans(t *testing.T, s *site) {
 	s.ok("unban", "203.0.113.0/24")
 	if out, err := s.weir("unban", "203.0.113.0/24"); err == nil || !strings.Contains(out, "not banned") {
 		t.Errorf("unban again: %v: %s", err, out)
-	}
-}
-
-// pinBanMaps makes the maps of the bans beside what is attached, unless the programs made them.
-func (s *site) pinBanMaps() {
-	s.t.Helper()
-	for name, spec := range map[string]*ebpf.MapSpec{
-		"bans4":   {Type: ebpf.LPMTrie, KeySize: 8, ValueSize: 16, MaxEntries: loader.MaxBans, Flags: unix.BPF_F_NO_PREALLOC},
-		"bans6":   {Type: ebpf.LPMTrie, KeySize: 20, ValueSize: 16, MaxEntries: loader.MaxBans, Flags: unix.BPF_F_NO_PREALLOC},
-		"control": {Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE},
-	} {
-		path := filepath.Join(s.stateDir, name)
-		if _, err := os.Stat(path); err == nil {
-			continue
-		}
-		m, err := ebpf.NewMap(spec)
-		if err == nil {
-			err = errors.Join(m.Pin(path), m.Close())
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
 	}
 }
 

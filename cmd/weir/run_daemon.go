@@ -131,6 +131,7 @@ func (d *daemon) plan(c *config.Config) (desired, error) {
 		d.log.Warn("there is no policy for the kernel: every packet passes that is not denied", "config", d.file)
 	}
 	if len(want.interfaces) > 0 {
+		d.warnUnmet(want)
 		return want, nil
 	}
 	attached, err := d.reconciler.Attached()
@@ -141,7 +142,15 @@ func (d *daemon) plan(c *config.Config) (desired, error) {
 		return desired{}, fmt.Errorf("no interfaces: in %s, and none is attached to (add, for example: interfaces: [{name: eth0}])", d.file)
 	}
 	want.interfaces = attached
+	d.warnUnmet(want)
 	return want, nil
+}
+
+// warnUnmet logs which policies of a configuration have no effect.
+func (d *daemon) warnUnmet(want desired) {
+	for _, u := range unmet(want.document.Policies, listedPlaces(want.interfaces)) {
+		d.log.Warn("a policy meets no packet", "policy", u.Policy, "why", u.Why)
+	}
 }
 
 // publish shows to readyz what Run knows.

@@ -20,18 +20,18 @@ func (d *daemon) Kernel() (metrics.Kernel, error) {
 }
 
 func kernelMetrics(all []loader.Attachment) metrics.Kernel {
-	byName := make(map[string]loader.Attachment, len(all))
+	at := make(map[point]*loader.Attachment, len(all))
 	inForce := map[string]bool{}
-	for _, a := range all {
+	for i := range all {
+		a := &all[i]
 		// A renamed interface may have the name of one that has vanished.
-		if old, ok := byName[a.Interface]; ok && old.State == loader.StateAttached {
-			continue
+		if old := at[attachmentPoint(*a)]; old == nil || old.State != loader.StateAttached {
+			at[attachmentPoint(*a)] = a
 		}
-		byName[a.Interface] = a
 	}
 	var k metrics.Kernel
-	for _, a := range byName {
-		k.Interfaces = append(k.Interfaces, interfaceMetrics(a))
+	for _, a := range at {
+		k.Attachments = append(k.Attachments, attachmentMetrics(a))
 		for _, p := range a.Policies {
 			if a.State == loader.StateAttached {
 				inForce[p.Name] = true
@@ -42,22 +42,29 @@ func kernelMetrics(all []loader.Attachment) metrics.Kernel {
 	return k
 }
 
-func interfaceMetrics(a loader.Attachment) metrics.Interface {
-	i := metrics.Interface{
-		Name: a.Interface, Unparsed: a.Counters.Unparsed,
-		Pressure: a.Counters.Pressure, Contended: a.Counters.Contended,
+func attachmentMetrics(a *loader.Attachment) metrics.Attachment {
+	c := &a.Counters
+	m := metrics.Attachment{
+		Interface: a.Interface, Hook: string(a.Hook), Unparsed: c.Unparsed, Listed: make(map[string]metrics.Count, len(c.Listed)),
+		Pressure: c.Pressure, Contended: c.Contended, EventsLost: c.EventsLost,
 	}
-	for name, verdicts := range a.Counters.Policies {
-		p := metrics.Policy{Name: name, Verdicts: make(map[policy.Verdict]metrics.Count, len(verdicts))}
+	for list, n := range c.Listed {
+		m.Listed[list] = metrics.Count(n)
+	}
+	for name, verdicts := range c.Policies {
+		p := metrics.Policy{
+			Name: name, Verdicts: make(map[policy.Verdict]metrics.Count, len(verdicts)), Strangers: c.Strangers[name], Paced: c.Paced[name],
+		}
 		for verdict, n := range verdicts {
 			p.Verdicts[verdict] = metrics.Count(n)
 		}
-		i.Policies = append(i.Policies, p)
+		m.Policies = append(m.Policies, p)
 	}
-	return i
+	return m
 }
 
-// Table counts the entries of the bucket table; all are 0 if there is none, as nothing is attached.
+// Table counts the entries of the bucket table, and the slots of the CPUs; all are 0 if there are none, as
+// nothing is attached.
 func (d *daemon) Table() (metrics.Table, error) {
 	b, err := d.dir.OpenBuckets()
 	if errors.Is(err, loader.ErrNothingAttached) {
@@ -66,6 +73,22 @@ func (d *daemon) Table() (metrics.Table, error) {
 	if err != nil {
 		return metrics.Table{}, err
 	}
-	o := b.Occupancy(loader.Now())
-	return metrics.Table(o), b.Close()
+	now := loader.Now()
+	o := b.Occupancy(now)
+	t := metrics.Table{Capacity: o.Capacity, Claimed: o.Claimed, Owing: o.Owing}
+	for _, s := range b.Slots() {
+		if s.Credit > 0 {
+			t.Leasing++
+		}
+		if s.Denied {
+			t.Denying++
+		}
+	}
+	return t, b.Close()
+}
+
+// BanCounts counts the bans that are in force.
+func (d *daemon) BanCounts() (metrics.Bans, error) {
+	n, err := d.dir.CountBans()
+	return metrics.Bans(n), err
 }

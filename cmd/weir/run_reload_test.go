@@ -97,7 +97,7 @@ func runReloadWhole(t *testing.T, s *site) {
 
 // runHooks: several hooks of an interface are kept, and come back with it.
 func runHooks(t *testing.T, s *site) {
-	const text = `interfaces: [{name: eth0}, {name: eth0, hook: tc-ingress}, {name: eth0, hook: tc-egress}]
+	const text = `interfaces: [{name: eth0}, {name: eth0, hook: tc-egress}]
 table: {entries: 1024}
 server: {http: "` + runHTTP + `"}
 policies: [{name: per-client, scope: per_ip, limit: 5, window: 1h}]
@@ -105,17 +105,23 @@ policies: [{name: per-client, scope: per_ip, limit: 5, window: 1h}]
 	s.writeText(text)
 	p := s.run()
 	s.waitReady(200)
-	wantHooks(t, s, loader.HookTCEgress, loader.HookTCIngress, loader.HookXDP)
+	wantHooks(t, s, loader.HookTCEgress, loader.HookXDP)
+	if _, metrics, err := s.get("/metrics"); err != nil || !strings.Contains(metrics, "\nrate_limiter_active_policies{instance=") ||
+		strings.Count(metrics, `rate_limiter_kernel_packets_total{interface="eth0",policy="per-client",verdict="pass"}`) != 1 {
+		t.Errorf("metrics of two hooks: %v\n%s", err, metrics)
+	}
 	s.link(func() error { return deleteLink("eth0") })
-	if body := s.waitReady(503); strings.Count(body, `"interface":"eth0"`) != 3 || !strings.Contains(body, `"hook":"tc-egress"`) {
-		t.Errorf("readyz: %s, want the three hooks", body)
+	if body := s.waitReady(503); strings.Count(body, `"interface":"eth0"`) != 2 || !strings.Contains(body, `"hook":"tc-egress"`) {
+		t.Errorf("readyz: %s, want both hooks", body)
 	}
 	s.link(addLink)
 	s.waitReady(200)
-	wantHooks(t, s, loader.HookTCEgress, loader.HookTCIngress, loader.HookXDP)
-	s.writeText(strings.Replace(text, "{name: eth0}, ", "", 1))
+	wantHooks(t, s, loader.HookTCEgress, loader.HookXDP)
+	s.writeText(strings.Replace(text, "{name: eth0}, ", "{name: eth0, hook: tc-ingress}, ", 1))
 	p.waitLog("msg=reloaded", 1)
 	wantHooks(t, s, loader.HookTCEgress, loader.HookTCIngress)
+	s.writeText(strings.Replace(text, "policies:", "policies: [{name: up, scope: per_ip, limit: 5, window: 1h, match: {interfaces: [eth7]}}]\n#", 1))
+	p.waitLog("a policy meets no packet", 1)
 }
 
 func wantHooks(t *testing.T, s *site, want ...loader.Hook) {

@@ -47,6 +47,7 @@ func TestRun(t *testing.T) {
 		"reload-whole":    runReloadWhole,
 		"hooks":           runHooks,
 		"top":             runTopAnswers,
+		"top-traffic":     runTopOfTraffic,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newSite(t, binary)) })
 	}
@@ -244,6 +245,8 @@ func runHTTPAnswers(t *testing.T, s *site) {
 		`rate_limiter_kernel_bytes_total{interface="eth0",policy="per-client",verdict="drop"} `,
 		`rate_limiter_kernel_unparsed_total{interface="eth0",reason="truncated"} 0`,
 		`rate_limiter_kernel_contended_total{interface="eth0"} 0`,
+		`rate_limiter_kernel_listed_packets_total{interface="eth0",list="ban"} 0`, `rate_limiter_kernel_bans{family="ipv4"} 0`,
+		`rate_limiter_kernel_stranger_drops_total{interface="eth0",policy="per-client"} 0`, "rate_limiter_kernel_events_lost_total 0",
 		"rate_limiter_table_entries 1", "rate_limiter_table_owing_entries 1", "rate_limiter_table_capacity 1024",
 		"rate_limiter_table_pressure_total 0", "rate_limiter_active_policies{", "rate_limiter_build_info{",
 	} {

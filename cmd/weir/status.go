@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,8 +17,8 @@ func newStatusCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show what weir is attached to, what it does there, and how full its table is",
-		Long: `Show every interface that weir is attached to: hook, mode, program, policies and what they did to packets,
-and the table of buckets that all interfaces share. It reads the kernel, and needs no daemon; if one
+		Long: `Show every interface that weir is attached to: hook, mode, program, policies, lists and bans and what they
+did to packets, and the table of buckets that all interfaces share. It reads the kernel, and needs no daemon; if one
 answers, it shows whether its file is what is in force.
 
 An entry of the table is claimed once a source was given it, and owing while its bucket is not full:
@@ -58,7 +57,26 @@ type statusView struct {
 	StateDir    string           `json:"state_dir"`
 	Attachments []attachmentView `json:"attachments"`
 	Table       *tableView       `json:"table"`  // null if nothing is attached
+	Bans        *banCountsView   `json:"bans"`   // null if nothing is attached
 	Daemon      *daemonView      `json:"daemon"` // null if none answers
+}
+
+// banCountsView is how many bans are in force.
+type banCountsView struct {
+	IPv4 int `json:"ipv4"`
+	IPv6 int `json:"ipv6"`
+}
+
+func (b *banCountsView) String() string {
+	if b.IPv4+b.IPv6 == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%s IPv4, %s IPv6 (weir bans lists them)", thousands(uint64(b.IPv4)), thousands(uint64(b.IPv6)))
+}
+
+func countBans(d *loader.StateDir) (*banCountsView, error) {
+	n, err := d.CountBans()
+	return &banCountsView{n.IPv4, n.IPv6}, err
 }
 
 // tableView is how full the table of buckets is.
@@ -81,6 +99,9 @@ func status(e *env, d *loader.StateDir, all []loader.Attachment, daemon *daemonV
 			return err
 		}
 		v.Table = table
+		if v.Bans, err = countBans(d); err != nil {
+			return err
+		}
 	}
 	return e.show(v, func(p *page) {
 		if len(all) == 0 {
@@ -91,6 +112,7 @@ func status(e *env, d *loader.StateDir, all []loader.Attachment, daemon *daemonV
 		}
 		if len(all) > 0 {
 			writeTable(p, v.Table)
+			p.printf("\n%s  %s\n", p.paint(bold, "bans"), v.Bans)
 		}
 		writeDaemon(p, v.Daemon)
 	})
@@ -114,66 +136,6 @@ func readTable(d *loader.StateDir, all []loader.Attachment) (*tableView, error) 
 		v.Pressure += a.Counters.Pressure
 	}
 	return v, buckets.Close()
-}
-
-func writeAttachment(p *page, a *loader.Attachment) {
-	p.printf("%s  %s, %s\n", p.paint(bold, place(a)), a.Hook, attachmentState(p, a))
-	about := fields("  ")
-	about.field("program", "%d %s, tag %s, loaded %s ago", a.Program.ID, a.Program.Name, a.Program.Tag, span(a.Program.Age))
-	if unparsed := unparsedText(a.Counters.Unparsed); unparsed != "" {
-		about.field("unparsed", "%s (passed, uncharged)", unparsed)
-	}
-	if a.Counters.Contended > 0 {
-		about.field("contended", "%s (denied because other CPUs won every compare-and-swap)", thousands(a.Counters.Contended))
-	}
-	about.write(p)
-	p.printf("\n")
-	writePolicies(p, a)
-	p.printf("\n")
-}
-
-// place names an attachment's interface, with its network namespace if that is not this process' own.
-func place(a *loader.Attachment) string {
-	if own, err := loader.OwnNamespace(); err != nil || own == a.Namespace {
-		return a.Interface
-	}
-	return fmt.Sprintf("%s@%d", a.Interface, a.Namespace)
-}
-
-func attachmentState(p *page, a *loader.Attachment) string {
-	if a.State == loader.StateVanished {
-		return p.paint(red, string(a.State)) + ": the interface is gone (weir detach " + a.Interface + " removes what is left)"
-	}
-	if a.State == loader.StateRemoved {
-		return p.paint(red, string(a.State)) + ": somebody took the filter off (weir attach puts it back)"
-	}
-	return fmt.Sprintf("%s mode, %s", a.Mode, p.paint(green, string(a.State)))
-}
-
-func unparsedText(unparsed map[string]uint64) string {
-	var parts []string
-	for _, reason := range loader.UnparsedReasons() {
-		if n := unparsed[reason]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%s %s", reason, thousands(n)))
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-func writePolicies(p *page, a *loader.Attachment) {
-	if len(a.Policies) == 0 {
-		p.printf("  no policies: every packet passes\n")
-		return
-	}
-	g := grid{indent: "  ", columns: columns("POLICY", "RATE", ">BURST", "MODE", ">PASS", ">DROP", ">SHADOW-DROP")}
-	for _, l := range a.Policies {
-		counts := a.Counters.Policies[l.Name]
-		g.add(text(l.Name), text(l.Rate()), text(burst(l.Policy)), text(string(l.Mode)),
-			number(counts[policy.VerdictPass].Packets),
-			alarm(counts[policy.VerdictDrop].Packets, red),
-			alarm(counts[policy.VerdictShadowDrop].Packets, yellow))
-	}
-	g.write(p)
 }
 
 // burst says what its number counts, unless that is packets.

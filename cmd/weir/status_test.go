@@ -73,15 +73,20 @@ func TestWriteAttachment(t *testing.T) {
 	writeAttachment(p, &loader.Attachment{
 		Interface: "eth7", Namespace: ownNamespace(), Hook: "xdp", State: loader.StateVanished,
 		Counters: loader.Counters{
-			Unparsed: map[string]uint64{"not_ip": 1234, "truncated": 5, "vlan_depth": 0}, Contended: 7,
+			Unparsed: map[string]uint64{"not_ip": 1234, "truncated": 5, "vlan_depth": 0}, Contended: 7, EventsLost: 8,
+			Listed: map[string]loader.Count{"deny": {Packets: 2000}, "ban": {Packets: 3}},
 		},
+		Lists: policy.Lists{Deny: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
 	})
 	want := `eth7  xdp, vanished: the interface is gone (weir detach eth7 removes what is left)
   program    0 , tag , loaded 0s ago
+  lists      deny has 1 entry, 2,000 packets dropped
+  bans       3 packets dropped
   unparsed   truncated 5, not_ip 1,234 (passed, uncharged)
   contended  7 (denied because other CPUs won every compare-and-swap)
+  samples    8 lost: nobody read them in time
 
-  no policies: every packet passes
+  no policies: every packet passes that no list denies
 
 `
 	if out.String() != want || p.err != nil {
@@ -95,8 +100,50 @@ func TestStatusFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"state_dir":"","attachments":[],"table":{"capacity":0,"claimed":0,"owing":0,"memory_bytes":0,"pressure":0},"daemon":null}`
+	want := `{"state_dir":"","attachments":[],"table":{"capacity":0,"claimed":0,"owing":0,"memory_bytes":0,"pressure":0},"bans":null,"daemon":null}`
 	if string(b) != want {
 		t.Errorf("got %s, want %s", b, want)
+	}
+}
+
+// What lists and bans did, strangers, and what was paced, at two hooks of one interface.
+func TestStatusOfLists(t *testing.T) {
+	s := newSite(t)
+	config := writeConfig(t, `interfaces: [{name: eth0}, {name: eth0, hook: tc-egress}]
+table: {entries: 1024}
+deny: [192.0.2.66/32]
+policies:
+  - {name: per-client, scope: per_ip, limit: 10, window: 10d, match: {direction: ingress}, new_sources: {limit: 2, window: 2d}}
+  - {name: upload, scope: global, layer: kernel, limit: 10, window: 1s, action: pace, match: {direction: egress}}
+`)
+	s.ok(t, "attach", "eth0", "-c", config, "--hook", "tc-egress")
+	s.ok(t, "attach", "eth0", "-c", config)
+	s.ok(t, "ban", "192.0.2.77", "--for", "1h")
+	s.inject(t, netip.MustParseAddr("192.0.2.66"), 3)
+	s.inject(t, netip.MustParseAddr("192.0.2.77"), 4)
+	for last := range byte(5) {
+		s.inject(t, netip.AddrFrom4([4]byte{192, 0, 2, 100 + last}), 1)
+	}
+	var v statusView
+	s.await(t, "the packets to be judged", func() bool {
+		v = statusView{}
+		s.json(t, &v, "status")
+		a := v.Attachments[1]
+		return a.Listed["deny"].Packets == 3 && a.Listed["ban"].Packets == 4 && a.Policies[0].Strangers == 3
+	})
+	if *v.Bans != (banCountsView{IPv4: 1}) || v.Attachments[1].Deny != 1 || v.Attachments[0].Hook != loader.HookTCEgress {
+		t.Errorf("status: %+v", v)
+	}
+	out := s.ok(t, "status")
+	for _, want := range []string{
+		`(?m)^  lists    deny has 1 entry, 3 packets dropped$`,
+		`(?m)^  bans     4 packets dropped$`,
+		`(?m)^  per-client  10/10d +10  enforce +2 +3 +0 +3$`,
+		`(?m)^  POLICY +RATE +BURST +MODE +PASS +DROP +SHADOW-DROP +PACED$`,
+		`(?m)^bans  1 IPv4, 0 IPv6 `,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("no %s in:\n%s", want, out)
+		}
 	}
 }

@@ -20,6 +20,11 @@ type attachmentView struct {
 	Unparsed  map[string]uint64 `json:"unparsed"`
 	Pressure  uint64            `json:"table_pressure"`
 	Contended uint64            `json:"contended"`
+	// Listed is what the lists and the bans decided here, by allow, deny and ban.
+	Listed     map[string]loader.Count `json:"listed"`
+	Allow      int                     `json:"allow_entries"`
+	Deny       int                     `json:"deny_entries"`
+	EventsLost uint64                  `json:"events_lost"`
 }
 
 // policyView is a policy with what it did.
@@ -41,17 +46,21 @@ type policyView struct {
 	Replaces   []string                        `json:"replaces,omitempty"`
 	Match      *policy.Match                   `json:"match,omitempty"` // none: it matches everything
 	Counters   map[policy.Verdict]loader.Count `json:"counters,omitempty"`
+	Strangers  uint64                          `json:"strangers,omitempty"` // of the drops: beyond new_sources
+	Paced      uint64                          `json:"paced,omitempty"`     // of the passes: given a later departure
 }
 
 func attachmentJSON(a *loader.Attachment) attachmentView {
 	v := attachmentView{
 		Interface: a.Interface, Index: a.Index, Namespace: a.Namespace, Hook: a.Hook, Mode: a.Mode,
 		State: a.State, Program: a.Program, Policies: []policyView{}, Unparsed: a.Counters.Unparsed,
-		Pressure: a.Counters.Pressure, Contended: a.Counters.Contended,
+		Pressure: a.Counters.Pressure, Contended: a.Counters.Contended, Listed: a.Counters.Listed,
+		Allow: len(a.Lists.Allow), Deny: len(a.Lists.Deny), EventsLost: a.Counters.EventsLost,
 	}
 	for _, p := range a.Policies {
 		pv := policyJSON(p.Policy)
 		pv.Counters = a.Counters.Policies[p.Name]
+		pv.Strangers, pv.Paced = a.Counters.Strangers[p.Name], a.Counters.Paced[p.Name]
 		v.Policies = append(v.Policies, pv)
 	}
 	return v

@@ -172,7 +172,7 @@ func attachPair(t *testing.T, d *loader.StateDir) {
 	err = pair.A.Do(func() error {
 		_, err := d.Attach(loader.AttachOptions{
 			Interface: pair.A.Interface, Mode: loader.ModeAuto,
-			Policies: []policy.Policy{Policy()}, TableEntries: tableEntries,
+			Policies: Policies(), TableEntries: tableEntries,
 		})
 		return err
 	})
@@ -194,9 +194,9 @@ func names(t *testing.T, dir string) string {
 	return strings.Join(all, " ")
 }
 
-// The policy has to be one that weir would take from a file.
-func TestPolicyIsValid(t *testing.T) {
-	if faults := policy.ValidateSet([]policy.Policy{Policy()}); faults != nil {
+// The policies have to be such that weir would take them from a file.
+func TestPoliciesAreValid(t *testing.T) {
+	if faults := policy.ValidateSet(Policies()); faults != nil {
 		t.Error(faults)
 	}
 }

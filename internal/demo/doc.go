@@ -1,6 +1,6 @@
-// Package demo is the scenario of weir demo. It builds a private network, lets a well-behaved host, two flooding ones and one
-// that forges its sources send to the same gateway, first without weir and then with it, and judges from what the
-// gateway's application received whether weir did what it promises.
+// Package demo is the scenario of weir demo. It builds a private network, lets a well-behaved host, two flooding ones, a botnet,
+// a host that forges its sources and one that is banned send to the same gateway, first without weir and then with it, and
+// judges from what the gateway's application received whether weir did what it promises.
 //
 // It prints nothing: [Run] reports to an observer while it runs, and returns a [Result].
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,12 @@ const (
 	// underWay is how long after what was sent a sample reads what has passed, so that what is under way is not shown as lost.
 	underWay = 20 * time.Millisecond
 
+	// introduceWithin is far more than everybody's first packet takes.
+	introduceWithin = time.Second
+
+	// watchEvery is how often the watch wants to run.
+	watchEvery = 10 * time.Millisecond
+
 	settleEvery = 25 * time.Millisecond
 	// settleWithin is far more than what is under way takes to arrive.
 	settleWithin = 2 * time.Second
@@ -25,13 +32,15 @@ const (
 
 // play is one part of the demonstration: everybody sends, and the gateway receives.
 type play struct {
-	sink      *lab.UDPSink
-	echo      *lab.EchoServer
-	exchanges *lab.TCPClient
-	sources   []*source
-	start     time.Time
-	samples   []Measurement // those that the next rates are taken over
-	rates     []float64     // of the sources, by the last sample
+	sink       *lab.UDPSink
+	echo       *lab.EchoServer
+	exchanges  *lab.TCPClient
+	sources    []*source
+	start      time.Time
+	introduced chan struct{} // closed when the spoofed flood may begin
+	stalled    atomic.Int64  // ns, the longest
+	samples    []Measurement // those that the next rates are taken over
+	rates      []float64     // of the sources, by the last sample
 }
 
 // play lets everybody send for d, and measures. observe sees how it goes.
@@ -62,9 +71,7 @@ func (s *stage) newPlay(d time.Duration) (*play, error) {
 	gateway := s.lab.Gateway()
 	var known []netip.Addr
 	for _, c := range cast() {
-		if c.Kind != KindSpoofed {
-			known = append(known, s.lab.Client(c.Name).IPv4, s.lab.Client(c.Name).IPv6)
-		}
+		known = append(known, addresses(s.lab, c)...)
 	}
 	sink, err := lab.NewUDPSink(gateway, udpPort, known...)
 	if err != nil {
@@ -74,9 +81,16 @@ func (s *stage) newPlay(d time.Duration) (*play, error) {
 	if err != nil {
 		return nil, errors.Join(err, sink.Close())
 	}
-	p := &play{sink: sink, echo: echo}
+	p := &play{sink: sink, echo: echo, introduced: make(chan struct{})}
 	for _, c := range cast() {
-		p.sources = append(p.sources, newSource(s.lab, c, d, sink))
+		source, err := newSource(s.lab, c, d, sink)
+		if err != nil {
+			return nil, errors.Join(err, sink.Close(), echo.Close())
+		}
+		if c.Kind == KindSpoofed {
+			source.after = p.introduced
+		}
+		p.sources = append(p.sources, source)
 		if c.Kind == KindGood {
 			p.exchanges = &lab.TCPClient{
 				Host: s.lab.Client(c.Name), Target: netip.AddrPortFrom(gateway.IPv4, echoPort), Timeout: answerTimeout,
@@ -97,7 +111,11 @@ func (p *play) send(ctx context.Context, observe func(Measurement)) error {
 		senders.Go(func() error { return s.send(sending) })
 	}
 	senders.Go(func() error { return p.exchanges.Run(sending) })
+	senders.Go(func() error { p.introduce(sending); return nil })
 
+	sending, stop := context.WithCancel(sending)
+	defer stop()
+	go p.watch(sending)
 	ended := make(chan error, 1)
 	go func() { ended <- senders.Wait() }()
 	tick := time.NewTicker(sampleEvery)
@@ -116,12 +134,59 @@ func (p *play) send(ctx context.Context, observe func(Measurement)) error {
 	}
 }
 
+// watch notes for how long the machine kept somebody waiting who wanted to run.
+func (p *play) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		if late := now.Sub(last) - watchEvery; late > time.Duration(p.stalled.Load()) {
+			p.stalled.Store(int64(late))
+		}
+		last = now
+	}
+}
+
+// introduce lets the spoofed flood begin when the application has heard of everybody else: before a flood comes, a host
+// knows its clients. It waits for a moment only; if that does not do, the judgement tells.
+func (p *play) introduce(ctx context.Context) {
+	defer close(p.introduced)
+	ctx, cancel := context.WithTimeout(ctx, introduceWithin)
+	defer cancel()
+	for !p.acquainted() {
+		if p.sink.Await(ctx, p.sink.Total()+1) != nil {
+			return
+		}
+	}
+}
+
+func (p *play) acquainted() bool {
+	for _, s := range p.sources {
+		switch s.client.Kind {
+		case KindSpoofed, KindBanned:
+		default:
+			if s.passed() < s.client.Hosts {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // sample measures, and brings the rates up to date.
 func (p *play) sample(sent []uint64) Measurement {
 	now := p.measure(sent, time.Since(p.start))
 	since := p.samples[0]
 	for i := range now.Clients {
-		p.rates[i] = float64(now.Clients[i].Passed-since.Clients[i].Passed) / (now.Elapsed - since.Elapsed).Seconds()
+		// The last sample is taken when nobody sends any more.
+		if active := now.Clients[i].Active - since.Clients[i].Active; active > 0 {
+			p.rates[i] = float64(now.Clients[i].Passed-since.Clients[i].Passed) / active.Seconds()
+		}
 		now.Clients[i].Rate = p.rates[i]
 	}
 	p.samples = append(p.samples, now)
@@ -141,7 +206,7 @@ func (p *play) sent() []uint64 {
 }
 
 func (p *play) measure(sent []uint64, elapsed time.Duration) Measurement {
-	m := Measurement{Elapsed: elapsed, Exchanges: Exchanges{
+	m := Measurement{Elapsed: elapsed, Stalled: time.Duration(p.stalled.Load()), Exchanges: Exchanges{
 		OK: p.exchanges.Sent(), Failed: p.exchanges.Failed(),
 		P50: p.exchanges.Latency.Quantile(0.5), P99: p.exchanges.Latency.Quantile(0.99),
 	}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,6 +28,7 @@ type stage struct {
 	lab      *lab.Lab
 	state    *loader.StateDir
 	attached bool
+	attempt  int // how often weir was attached
 	// segments is how many TCP segments the gateway had received when weir was attached.
 	segments uint64
 }
@@ -60,8 +62,12 @@ func mend(err error) string {
 	return "weir doctor tells what this kernel lacks"
 }
 
-// attach puts weir on the gateway's interface.
-func (s *stage) attach() (err error) {
+// attach puts weir on the gateway's interface, with an empty table and counters at zero, and bans who is to be banned for
+// longer than the part that follows can take.
+func (s *stage) attach(d time.Duration) (err error) {
+	if err := s.state.DetachAll(); err != nil { // what an earlier attempt attached
+		return err
+	}
 	gateway := s.lab.Gateway()
 	if s.segments, err = tcpSegments(gateway); err != nil {
 		return err
@@ -69,12 +75,24 @@ func (s *stage) attach() (err error) {
 	err = gateway.Do(func() error {
 		_, err := s.state.Attach(loader.AttachOptions{
 			Interface: gateway.Interface, Mode: loader.ModeAuto,
-			Policies: []policy.Policy{Policy()}, TableEntries: tableEntries,
+			Policies: Policies(), TableEntries: tableEntries,
 		})
 		return err
 	})
-	s.attached = err == nil
-	return err
+	if err != nil {
+		return err
+	}
+	s.attached = true
+	s.attempt++
+	for _, c := range cast() {
+		if c.Kind != KindBanned {
+			continue
+		}
+		if _, err := s.state.Ban(netip.PrefixFrom(s.lab.Client(c.Name).IPv4, 32), d+time.Hour); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // close removes everything. It takes no context, since it has to do its work after that of the demo has ended, and it waits for
@@ -101,10 +119,15 @@ func (s *stage) kernel() (Kernel, error) {
 	}
 	var k Kernel
 	for _, a := range all {
-		counts := a.Counters.Policies[Policy().Name]
-		k.Passed += counts[policy.VerdictPass].Packets
-		k.Dropped += counts[policy.VerdictDrop].Packets
+		// What passes is counted by every policy that let it, and what does not by the one that denied it.
+		k.Passed += a.Counters.Policies[PerClient().Name][policy.VerdictPass].Packets
+		for _, counts := range a.Counters.Policies {
+			k.Dropped += counts[policy.VerdictDrop].Packets
+		}
+		k.Strangers += a.Counters.Strangers[PerClient().Name]
+		k.Banned += a.Counters.Listed[string(policy.ListBan)].Packets
 	}
+	k.Dropped += k.Banned
 	segments, err := tcpSegments(s.lab.Gateway())
 	k.Segments = segments - s.segments
 	return k, err

@@ -8,30 +8,33 @@ import (
 
 // proof says in one sentence what a measurement without a fault has proved.
 func proof(m Measurement) string {
-	var held, good, amid string
+	var held []string
+	var good string
 	var active time.Duration
 	for _, c := range m.Clients {
 		switch c.Kind {
 		case KindFlooder:
-			if held != "" {
-				held += " and "
-			}
-			held += fmt.Sprintf("%s of the %s's %s", thousands(c.Passed), c.Name, thousands(c.Sent))
 			active = max(active, c.Active)
+			fallthrough
+		default:
+			held = append(held, fmt.Sprintf("%s of the %s's %s", thousands(c.Passed), c.Name, thousands(c.Sent)))
 		case KindGood:
 			good = fmt.Sprintf("the %s lost none of its %s datagrams and %s TCP exchanges", c.Name, thousands(c.Sent), thousands(m.Exchanges.OK))
-		case KindSpoofed:
-			amid = fmt.Sprintf("%s packets from random sources", thousands(c.Sent))
+		case KindBanned:
+			held = append(held, fmt.Sprintf("none of the %s's %s", c.Name, thousands(c.Sent)))
 		}
 	}
-	return fmt.Sprintf("In %s, in which %s grant a source %s packets, weir let through %s, while %s amid %s.",
-		seconds(active), terms(), thousands(uint64(granted(active))), held, good, amid)
+	b := boundOf(KindFlooder)
+	return fmt.Sprintf("In %s, in which %s and a burst of %s grant a source %s packets, weir let through %s, while %s.",
+		seconds(active), b.words, thousands(b.burst), thousands(uint64(b.granted(active))), enumerate(held), good)
 }
 
-// terms is the policy in words: "1000/s and a burst of 200".
-func terms() string {
-	p := Policy()
-	return fmt.Sprintf("%s and a burst of %s", p.Rate(), thousands(p.Burst))
+// enumerate joins phrases: "a, b and c".
+func enumerate(all []string) string {
+	if len(all) < 2 {
+		return strings.Join(all, "")
+	}
+	return strings.Join(all[:len(all)-1], ", ") + " and " + all[len(all)-1]
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

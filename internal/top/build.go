@@ -55,7 +55,7 @@ func (t *Top) reportTotal(r *Report, w window) {
 		Counted: t.kernel.counted(w.begin), History: w.history(&t.total, &t.total),
 	}
 	r.Events.Samples = sum.samples
-	r.Events.Lost = t.options.Listener.Lost() - t.lostBefore
+	r.Events.Lost = t.options.Listener.Lost() - t.lostBefore + t.kernel.lost
 	if sum.samples > 0 {
 		r.Events.Weight = tenths(float64(sum.passed+sum.dropped) / float64(sum.samples))
 	}

@@ -2,6 +2,7 @@ package top
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -14,6 +15,7 @@ type kernel struct {
 	policies   map[place]string
 	interfaces map[int]string
 	counts     []count // of the last seconds, oldest first
+	lost       uint64  // samples, since the first reading
 	trouble    error
 }
 
@@ -29,7 +31,8 @@ type count struct {
 	at      time.Duration
 	passed  uint64
 	dropped uint64
-	exact   bool // passed is
+	lost    uint64 // samples that found the ring buffer full
+	exact   bool   // passed is
 }
 
 // learn takes over what was read now. What can't be read leaves the names as they were.
@@ -47,6 +50,9 @@ func (k *kernel) learn(now time.Duration, all []loader.Attachment, err error) {
 	for i := range all {
 		k.name(&all[i])
 		c.add(&all[i])
+	}
+	if n := len(k.counts); n > 0 && c.lost >= k.counts[n-1].lost {
+		k.lost += c.lost - k.counts[n-1].lost
 	}
 	if n := len(k.counts); n > 0 && (c.passed < k.counts[n-1].passed || c.dropped < k.counts[n-1].dropped) {
 		k.counts = nil // something was detached, and its counts are gone
@@ -77,16 +83,36 @@ func either(a, b string) string {
 	return a + " or " + b
 }
 
-// add counts an attachment's packets. Each drop is counted by the one policy that denied; what passed is
-// counted by every policy that it met, so that the sum is exact for one policy only.
+// add counts an attachment's packets, but for those that have no source, which are in no sample either. Each
+// drop is counted by the one policy or list that denied. What passed is counted by every policy that it
+// met, and by none if it met none: so it is known exactly where one policy meets every packet.
 func (c *count) add(a *loader.Attachment) {
-	for _, p := range a.Counters.Policies {
-		c.passed += p[policy.VerdictPass].Packets + p[policy.VerdictShadowDrop].Packets
+	counted := &a.Counters
+	for _, p := range counted.Policies {
 		c.dropped += p[policy.VerdictDrop].Packets
 	}
-	if len(a.Policies) > 1 {
-		c.exact = false
+	c.dropped += counted.Listed["deny"].Packets + counted.Listed["ban"].Packets
+	c.passed += counted.Listed["allow"].Packets
+	c.lost += counted.EventsLost
+	if name, ok := meetsAll(a.Policies); ok {
+		p := counted.Policies[name]
+		c.passed += p[policy.VerdictPass].Packets + p[policy.VerdictShadowDrop].Packets
+		return
 	}
+	c.exact = false
+}
+
+// meetsAll finds a policy that every packet meets which no list decides over. Interface and direction
+// do not narrow a policy where it is loaded.
+func meetsAll(policies []loader.LoadedPolicy) (name string, ok bool) {
+	for _, p := range policies {
+		m := &p.Match
+		replaced := slices.ContainsFunc(policies, func(other loader.LoadedPolicy) bool { return slices.Contains(other.Replaces, p.Name) })
+		if len(m.Sources) == 0 && m.Protocol == "" && !p.NeedsPort() && !replaced {
+			return p.Name, true
+		}
+	}
+	return "", false
 }
 
 // counted are the exact rates since an instant, as near as they are known; nil if they are not.

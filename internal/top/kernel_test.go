@@ -17,6 +17,27 @@ func TestKernelCounts(t *testing.T) {
 		a.Policies = a.Policies[:1]
 		return []loader.Attachment{*a}
 	}
+	two := func(passed, dropped uint64, change func([]loader.LoadedPolicy)) []loader.Attachment {
+		a := attachment(passed, dropped)
+		if change != nil {
+			change(a.Policies)
+		}
+		return []loader.Attachment{*a}
+	}
+	narrow := func(which ...int) func([]loader.LoadedPolicy) {
+		return func(policies []loader.LoadedPolicy) {
+			for _, i := range which {
+				policies[i].Match.Protocol = "udp"
+			}
+		}
+	}
+	replacing := func(policies []loader.LoadedPolicy) {
+		policies[1].Match.Protocol, policies[1].Replaces = "udp", []string{"per-client"}
+	}
+	listed := func(all []loader.Attachment, allow, deny, ban uint64) []loader.Attachment {
+		all[0].Counters.Listed = map[string]loader.Count{"allow": {Packets: allow}, "deny": {Packets: deny}, "ban": {Packets: ban}}
+		return all
+	}
 	type reading struct {
 		at  int // seconds
 		all []loader.Attachment
@@ -36,7 +57,11 @@ func TestKernelCounts(t *testing.T) {
 		{"at one instant", []reading{{1, one(5, 5)}, {1, one(10, 105)}}, 0, nil},
 		{"detached and attached again", []reading{{1, one(50, 50)}, {2, one(60, 60)}, {3, one(1, 1)}}, 0, nil},
 		{"and counted again", []reading{{1, one(50, 50)}, {3, one(1, 1)}, {4, one(3, 5)}}, 0, &Counted{rate(2), 4}},
-		{"two policies", []reading{{1, []loader.Attachment{*attachment(1, 1)}}, {2, []loader.Attachment{*attachment(3, 5)}}}, 0, &Counted{nil, 4}},
+		{"two policies that meet every packet", []reading{{1, two(1, 1, nil)}, {2, two(3, 5, nil)}}, 0, &Counted{rate(2), 4}},
+		{"one of them narrow", []reading{{1, two(1, 1, narrow(1))}, {2, two(3, 5, narrow(1))}}, 0, &Counted{rate(2), 4}},
+		{"both of them narrow", []reading{{1, two(1, 1, narrow(0, 1))}, {2, two(3, 5, narrow(0, 1))}}, 0, &Counted{nil, 4}},
+		{"the wide one replaced", []reading{{1, two(1, 1, replacing)}, {2, two(3, 5, replacing)}}, 0, &Counted{nil, 4}},
+		{"lists", []reading{{1, listed(one(1, 1), 0, 0, 0)}, {2, listed(one(3, 5), 10, 20, 30)}}, 0, &Counted{rate(12), 54}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var k kernel
@@ -47,6 +72,19 @@ func TestKernelCounts(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// What is lost is what was lost since listening began, whatever is detached meanwhile.
+func TestKernelLost(t *testing.T) {
+	var k kernel
+	for i, step := range []struct{ counted, want uint64 }{{7, 0}, {9, 2}, {9, 2}, {1, 2}, {4, 5}} {
+		a := attachment(0, 0)
+		a.Counters.EventsLost = step.counted
+		k.learn(time.Duration(i)*time.Second, []loader.Attachment{*a}, nil)
+		if k.lost != step.want {
+			t.Errorf("step %d: %d lost, want %d", i, k.lost, step.want)
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ type Total struct {
 
 // Counted are exact rates per second.
 type Counted struct {
-	Passed  *float64 `json:"passed_per_second"` // null where packets meet several policies, each of which counts them
+	Passed  *float64 `json:"passed_per_second"` // null where no policy meets every packet
 	Dropped float64  `json:"dropped_per_second"`
 }
 
@@ -84,6 +84,6 @@ type History struct {
 type Events struct {
 	Samples uint64  `json:"samples"` // in the window
 	Weight  float64 `json:"packets_per_sample"`
-	Lost    uint64  `json:"lost"`         // since listening began
+	Lost    uint64  `json:"lost"`         // since listening began: not read in time, or not understood
 	Kept    int     `json:"sources_kept"` // of each ranking, at most
 }

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"unsafe"
 )
@@ -10,11 +11,11 @@ const slotSize = 32
 
 // kernelSlot has the layout of struct slot. The kernel changes it without an atomic, as it is one CPU's own.
 type kernelSlot struct {
-	hash      atomic.Uint64
-	denyUntil atomic.Uint64
-	rateID    atomic.Uint64
-	credit    atomic.Uint32
-	_         uint32
+	hash       atomic.Uint64
+	denyUntil  atomic.Uint64
+	rateID     atomic.Uint64
+	credit     atomic.Uint32
+	denyTokens atomic.Uint32
 }
 
 // CPUSlots are the slots of all CPUs that the kernel has, over the memory that it has them in.
@@ -56,30 +57,32 @@ func (s *CPUSlots) Forget(hash uint64) {
 	}
 }
 
-// CPU is a copy of the slots of one CPU that hold something.
-type CPU struct {
-	Leasing int    // slots with tokens that are not spent yet
-	Denying int    // slots that remember a denial, perhaps one of the past
-	Leased  uint64 // tokens in all of them
+// SlotState is a copy of a slot, without the hash of its bucket.
+type SlotState struct {
+	CPU    int
+	Credit uint32 // tokens that the CPU took from the bucket and has not spent
+	// Denied tells that its last answer was a denial. How long that holds only the kernel's clocks can tell.
+	Denied     bool
+	DenyTokens uint32 // that were denied: fewer may pass
 }
 
-// Summary counts what each CPU's slots hold.
-func (s *CPUSlots) Summary() []CPU {
-	all := make([]CPU, len(s.cpus))
-	for cpu := range s.cpus {
-		for i := range s.cpus[cpu] {
-			slot := &s.cpus[cpu][i]
-			if slot.rateID.Load() == 0 {
-				continue
-			}
-			if credit := slot.credit.Load(); credit > 0 {
-				all[cpu].Leasing++
-				all[cpu].Leased += uint64(credit)
-			}
-			if slot.denyUntil.Load() != 0 {
-				all[cpu].Denying++
+// All yields a copy of every slot that is in use, CPU by CPU. They may change meanwhile.
+func (s *CPUSlots) All() iter.Seq[SlotState] {
+	return func(yield func(SlotState) bool) {
+		for cpu := range s.cpus {
+			for i := range s.cpus[cpu] {
+				slot := &s.cpus[cpu][i]
+				if slot.rateID.Load() == 0 {
+					continue
+				}
+				state := SlotState{CPU: cpu, Credit: slot.credit.Load(), Denied: slot.denyUntil.Load() != 0}
+				if state.Denied {
+					state.DenyTokens = slot.denyTokens.Load()
+				}
+				if !yield(state) {
+					return
+				}
 			}
 		}
 	}
-	return all
 }

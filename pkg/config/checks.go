@@ -27,6 +27,7 @@ func interfaces(to *[]Interface) into {
 			j, taken := first[key]
 			if !taken {
 				first[key] = i
+				d.chargedTwice(c.path, i, first, iface)
 				continue
 			}
 			line := d.position(fmt.Sprintf("%s[%d].name", c.path, j)).line
@@ -34,6 +35,21 @@ func interfaces(to *[]Interface) into {
 				fmt.Sprintf("hook %s of %q is already listed on line %d", iface.Hook, iface.Name, line), "remove one of the two")
 		}
 	}
+}
+
+// chargedTwice refuses both hooks on the way in: what xdp lets through comes to tc-ingress, and would pay
+// there again, so that a source got half of its limit. Nobody can mean that, and a file can't say what
+// else is meant.
+func (d *decoder) chargedTwice(list string, i int, first map[Interface]int, iface Interface) {
+	other := map[Hook]Hook{HookXDP: HookTCIngress, HookTCIngress: HookXDP}[iface.Hook]
+	j, listed := first[Interface{Name: iface.Name, Hook: other}]
+	if !listed {
+		return
+	}
+	path := fmt.Sprintf("%s[%d].hook", list, i)
+	line := d.position(fmt.Sprintf("%s[%d].name", list, j)).line
+	d.failAt(d.position(path), path, fmt.Sprintf("%q has hook %s on line %d: every packet that comes in would be charged at both", iface.Name, other, line),
+		"keep xdp, or tc-ingress where the driver or another program does not let xdp in")
 }
 
 func (i *Interface) into() into {

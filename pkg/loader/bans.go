@@ -37,17 +37,34 @@ type Ban struct {
 // It fails with [ErrNothingAttached] if there is no program that could drop them, and with
 // [ErrTooManyBans].
 func (d *StateDir) Ban(prefix netip.Prefix, duration time.Duration) (replaced time.Duration, err error) {
-	if err := checkBanPrefix(prefix); err != nil {
+	if err := checkBan(prefix, duration); err != nil {
 		return 0, err
 	}
-	if duration <= 0 || duration > MaxBanTime {
-		return 0, fmt.Errorf("ban %s for %s: want more than 0 and at most %s", prefix, duration, MaxBanTime)
+	err = d.changeBans(func(m *banMaps) (err error) {
+		replaced, err = m.ban(prefix, duration)
+		return err
+	})
+	return replaced, err
+}
+
+// Ban drops every packet from prefix for a duration, from now on, as [StateDir.Ban] does.
+func (s *Standalone) Ban(prefix netip.Prefix, duration time.Duration) error {
+	if err := checkBan(prefix, duration); err != nil {
+		return err
 	}
-	err = d.changeBans(prefix.Addr().Is4(), func(b *banFamily) error {
+	return s.changeBans(func(m *banMaps) error {
+		_, err := m.ban(prefix, duration)
+		return err
+	})
+}
+
+func (m *banMaps) ban(prefix netip.Prefix, duration time.Duration) (replaced time.Duration, err error) {
+	b, err := m.family(prefix.Addr().Is4())
+	if err == nil {
 		now := sinceBoot()
 		replaced = max(0, time.Duration(b.index[prefix].OwnUntil)-now)
-		return b.add(prefix, now, now+duration)
-	})
+		err = b.add(prefix, now, now+duration)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("ban %s: %w", prefix, err)
 	}
@@ -60,20 +77,37 @@ func (d *StateDir) Unban(prefix netip.Prefix) error {
 	if err := checkBanPrefix(prefix); err != nil {
 		return err
 	}
-	err := d.changeBans(prefix.Addr().Is4(), func(b *banFamily) error {
-		now := uint64(sinceBoot())
-		if own, ok := b.index[prefix]; ok && own.OwnUntil > now {
-			return b.remove(prefix)
-		}
-		if wider, ok := b.index.wider(prefix, now); ok {
-			return fmt.Errorf("%w by itself: %s covers it (run: weir unban %s)", ErrNotBanned, wider, wider)
-		}
-		return fmt.Errorf("%w (weir bans lists them)", ErrNotBanned)
-	})
+	return d.changeBans(func(m *banMaps) error { return m.unban(prefix) })
+}
+
+// Unban lets packets from prefix pass again, as [StateDir.Unban] does.
+func (s *Standalone) Unban(prefix netip.Prefix) error {
+	if err := checkBanPrefix(prefix); err != nil {
+		return err
+	}
+	return s.changeBans(func(m *banMaps) error { return m.unban(prefix) })
+}
+
+func (m *banMaps) unban(prefix netip.Prefix) error {
+	b, err := m.family(prefix.Addr().Is4())
+	if err == nil {
+		err = b.lift(prefix, uint64(sinceBoot()))
+	}
 	if err != nil {
 		return fmt.Errorf("unban %s: %w", prefix, err)
 	}
 	return nil
+}
+
+// lift removes the ban of just this prefix, if it is still in force.
+func (b *banFamily) lift(prefix netip.Prefix, now uint64) error {
+	if own, ok := b.index[prefix]; ok && own.OwnUntil > now {
+		return b.remove(prefix)
+	}
+	if wider, ok := b.index.wider(prefix, now); ok {
+		return fmt.Errorf("%w by itself: %s covers it (run: weir unban %s)", ErrNotBanned, wider, wider)
+	}
+	return fmt.Errorf("%w (weir bans lists them)", ErrNotBanned)
 }
 
 // Bans lists what is banned now, IPv4 first, by address. It fails with [ErrNothingAttached] if nothing
@@ -93,7 +127,7 @@ func (d *StateDir) Bans() (_ []Ban, err error) {
 		now := sinceBoot()
 		for prefix, v := range b.index {
 			if left := time.Duration(v.OwnUntil) - now; left > 0 {
-				all = append(all, Ban{Prefix: prefix, Left: left, Effective: time.Duration(v.EffectiveUntil) - now})
+				all = append(all, Ban{Prefix: prefix, Left: left, Effective: time.Duration(v.Until) - now})
 			}
 		}
 	}
@@ -106,30 +140,47 @@ func (d *StateDir) Bans() (_ []Ban, err error) {
 // SweepBans removes the bans that are over, which the kernel ignores, and tells how many there were.
 // With the last ban of a family the kernel stops looking for one.
 func (d *StateDir) SweepBans() (removed int, err error) {
-	for _, is4 := range []bool{true, false} {
-		err := d.changeBans(is4, func(b *banFamily) error {
+	err = d.changeBans(func(m *banMaps) error {
+		for _, is4 := range []bool{true, false} {
+			b, err := m.family(is4)
+			if err != nil {
+				return fmt.Errorf("sweep the bans: %w", err)
+			}
 			n, err := b.sweep(uint64(sinceBoot()))
 			removed += n
-			return err
-		})
-		if err != nil {
-			return removed, fmt.Errorf("sweep the bans: %w", err)
+			if err != nil {
+				return fmt.Errorf("sweep the bans: %w", err)
+			}
 		}
-	}
-	return removed, nil
+		return nil
+	})
+	return removed, err
 }
 
-func (d *StateDir) changeBans(is4 bool, change func(*banFamily) error) (err error) {
+func (d *StateDir) changeBans(change func(*banMaps) error) error {
 	m, err := d.openBans()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.close()) }()
-	b, err := m.family(is4)
+	return errors.Join(change(m), m.close())
+}
+
+func (s *Standalone) changeBans(change func(*banMaps) error) error {
+	m, err := s.shared.openBans()
 	if err != nil {
 		return err
 	}
-	return change(b)
+	return errors.Join(change(m), m.close())
+}
+
+func checkBan(prefix netip.Prefix, duration time.Duration) error {
+	if err := checkBanPrefix(prefix); err != nil {
+		return err
+	}
+	if duration <= 0 || duration > MaxBanTime {
+		return fmt.Errorf("ban %s for %s: want more than 0 and at most %s", prefix, duration, MaxBanTime)
+	}
+	return nil
 }
 
 func checkBanPrefix(p netip.Prefix) error {

@@ -5,22 +5,16 @@ import (
 	"time"
 )
 
-// banValue is struct ban of types.h. Both instants are nanoseconds of CLOCK_MONOTONIC.
-type banValue struct {
-	// EffectiveUntil is what the kernel looks at: the latest end of all bans that cover the prefix. A
-	// lookup finds the longest prefix alone, so each has to speak for the wider ones.
-	EffectiveUntil uint64
-	// OwnUntil is the end of the ban of just this prefix.
-	OwnUntil uint64
-}
-
-// banIndex has the bans of one address family.
-type banIndex map[netip.Prefix]banValue
+// banIndex has the bans of one address family. Of an entry, Until is what the kernel looks at: the latest
+// end of all bans that cover the prefix, as a lookup finds the longest prefix alone, and so each has to
+// speak for the wider ones. OwnUntil is the end of the ban of just this prefix. Both are nanoseconds of
+// CLOCK_MONOTONIC.
+type banIndex map[netip.Prefix]xdpBan
 
 // banWrite is one entry to be written.
 type banWrite struct {
 	prefix netip.Prefix
-	value  banValue
+	value  xdpBan
 }
 
 // adding lists what a ban of prefix until then changes: its own entry, then those of narrower ones that
@@ -32,7 +26,7 @@ func (x banIndex) adding(prefix netip.Prefix, until time.Duration) []banWrite {
 		}
 		return x[q].OwnUntil
 	}
-	own := banWrite{prefix, banValue{EffectiveUntil: x.effective(prefix, after), OwnUntil: uint64(until)}}
+	own := banWrite{prefix, xdpBan{Until: x.effective(prefix, after), OwnUntil: uint64(until)}}
 	return append([]banWrite{own}, x.narrower(prefix, after)...)
 }
 
@@ -56,8 +50,8 @@ func (x banIndex) narrower(prefix netip.Prefix, own func(netip.Prefix) uint64) [
 		if q.Bits() <= prefix.Bits() || !prefix.Contains(q.Addr()) {
 			continue
 		}
-		if until := x.effective(q, own); until != v.EffectiveUntil {
-			writes = append(writes, banWrite{q, banValue{EffectiveUntil: until, OwnUntil: v.OwnUntil}})
+		if until := x.effective(q, own); until != v.Until {
+			writes = append(writes, banWrite{q, xdpBan{Until: until, OwnUntil: v.OwnUntil}})
 		}
 	}
 	return writes

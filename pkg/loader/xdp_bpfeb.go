@@ -70,9 +70,13 @@ type xdpInterfaceCounters struct {
 	Sampler       [2]struct {
 		_       structs.HostLayout
 		Packets uint64
-		Tat     uint64
+		Tick    uint64
+		Gap     uint32
+		Mean    uint32
+		Events  uint32
+		Pad     uint32
 	}
-	Pad [9]uint64
+	Pad [5]uint64
 }
 
 type xdpLpmIpv4 struct {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,22 +26,26 @@ type Options struct {
 
 // Collector is a [prometheus.Collector] over a [Source].
 //
-// It reads the counters at every scrape. The table's occupancy takes a walk over all of the table,
-// 16 MiB by default, so that is done once per second at most, however often and by however many the
+// It reads the counters at every scrape, and sums those of one interface over its hooks. The table's
+// occupancy takes a walk over all of the table, 16 MiB by default, and the number of bans one over all
+// of these, so that is done once per second at most, however often and by however many the
 // daemon is scraped. If the source fails, what it would have given is missing from the scrape and
 // the error is reported in its place; what other collectors give is not affected.
 type Collector struct {
 	source   Source
 	table    *cached[Table]
-	pressure monotonic
+	bans     *cached[Bans]
 	build    prometheus.Metric
 	desc     descriptions
 	instance string
+
+	mu   sync.Mutex // from before a read of the kernel until it is in sums, or an older one might come last
+	sums sums
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
 
-// tableAge is how old a count of the table's entries may be.
+// tableAge is how old a count of the table's entries, or of the bans, may be.
 const tableAge = time.Second
 
 // New makes a collector. It fails if a label's value is not valid UTF-8.
@@ -53,6 +58,8 @@ func New(o Options) (*Collector, error) {
 	return &Collector{
 		source:   o.Source,
 		table:    &cached[Table]{read: o.Source.Table, now: o.Now, maxAge: tableAge},
+		bans:     &cached[Bans]{read: o.Source.BanCounts, now: o.Now, maxAge: tableAge},
+		sums:     sums{},
 		build:    build,
 		desc:     d,
 		instance: o.Instance,
@@ -72,32 +79,67 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink{ch}
 	c.collectKernel(out)
 	c.collectTable(out)
+	c.collectBans(out)
 }
 
 func (c *Collector) collectKernel(out sink) {
-	k, err := c.source.Kernel()
+	counters, policies, err := c.readKernel()
 	if err != nil {
 		out.fail(c.desc.packets, "read the kernel's counters", err)
 		return
 	}
-	for _, i := range k.Interfaces {
-		c.collectInterface(out, i)
+	for _, r := range counters {
+		out.counter(r.desc, r.value, r.labels...)
 	}
-	out.counter(c.desc.pressure, c.pressure.add(k.Interfaces))
-	out.gauge(c.desc.policies, k.Policies, c.instance)
+	out.gauge(c.desc.policies, policies, c.instance)
 }
 
-func (c *Collector) collectInterface(out sink, i Interface) {
-	for _, p := range i.Policies {
+func (c *Collector) readKernel() (counters []reading, policies int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, err := c.source.Kernel()
+	if err != nil {
+		return nil, 0, err
+	}
+	// These are there even while nothing is attached.
+	c.sums.add("", c.desc.pressure, 0)
+	c.sums.add("", c.desc.lost, 0)
+	for i := range k.Attachments {
+		c.add(&k.Attachments[i])
+	}
+	return c.sums.read(), k.Policies, nil
+}
+
+func (c *Collector) add(a *Attachment) {
+	at, sums := a.Interface+" "+a.Hook, c.sums
+	for _, p := range a.Policies {
 		for verdict, n := range p.Verdicts {
-			out.counter(c.desc.packets, n.Packets, i.Name, p.Name, string(verdict))
-			out.counter(c.desc.bytes, n.Bytes, i.Name, p.Name, string(verdict))
+			sums.add(at, c.desc.packets, n.Packets, a.Interface, p.Name, string(verdict))
+			sums.add(at, c.desc.bytes, n.Bytes, a.Interface, p.Name, string(verdict))
 		}
+		sums.add(at, c.desc.strangers, p.Strangers, a.Interface, p.Name)
+		sums.add(at, c.desc.paced, p.Paced, a.Interface, p.Name)
 	}
-	for reason, n := range i.Unparsed {
-		out.counter(c.desc.unparsed, n, i.Name, reason)
+	for reason, n := range a.Unparsed {
+		sums.add(at, c.desc.unparsed, n, a.Interface, reason)
 	}
-	out.counter(c.desc.contended, i.Contended, i.Name)
+	for list, n := range a.Listed {
+		sums.add(at, c.desc.listedPackets, n.Packets, a.Interface, list)
+		sums.add(at, c.desc.listedBytes, n.Bytes, a.Interface, list)
+	}
+	sums.add(at, c.desc.contended, a.Contended, a.Interface)
+	sums.add(at, c.desc.pressure, a.Pressure)
+	sums.add(at, c.desc.lost, a.EventsLost)
+}
+
+func (c *Collector) collectBans(out sink) {
+	b, err := c.bans.get()
+	if err != nil {
+		out.fail(c.desc.bans, "count the bans", err)
+		return
+	}
+	out.gauge(c.desc.bans, b.IPv4, "ipv4")
+	out.gauge(c.desc.bans, b.IPv6, "ipv6")
 }
 
 func (c *Collector) collectTable(out sink) {
@@ -109,4 +151,6 @@ func (c *Collector) collectTable(out sink) {
 	out.gauge(c.desc.entries, t.Claimed)
 	out.gauge(c.desc.owing, t.Owing)
 	out.gauge(c.desc.capacity, t.Capacity)
+	out.gauge(c.desc.leasing, t.Leasing)
+	out.gauge(c.desc.denying, t.Denying)
 }

@@ -28,6 +28,8 @@ type fakeSource struct {
 	kernelErr  error
 	tableErr   error
 	tableReads int
+	bans       Bans
+	bansErr    error
 }
 
 func (f *fakeSource) Kernel() (Kernel, error) {
@@ -43,21 +45,33 @@ func (f *fakeSource) Table() (Table, error) {
 	return f.table, f.tableErr
 }
 
+func (f *fakeSource) BanCounts() (Bans, error) { return f.bans, f.bansErr }
+
+// fullSource has an interface with two hooks, which share a policy.
 func fullSource() *fakeSource {
 	return &fakeSource{
 		kernel: Kernel{
 			Policies: 2,
-			Interfaces: []Interface{
+			Attachments: []Attachment{
 				{
-					Name: "eth0", Pressure: 3, Contended: 4, Unparsed: map[string]uint64{"truncated": 5, "not_ip": 6},
-					Policies: []Policy{{Name: "per-client", Verdicts: map[policy.Verdict]Count{
-						policy.VerdictPass: {1, 60}, policy.VerdictDrop: {2, 120}, policy.VerdictShadowDrop: {0, 0},
+					Interface: "eth0", Hook: "xdp", Pressure: 2, Contended: 3, EventsLost: 1, Unparsed: map[string]uint64{"truncated": 4, "not_ip": 6},
+					Listed: map[string]Count{"deny": {1, 60}, "ban": {2, 120}},
+					Policies: []Policy{{Name: "per-client", Strangers: 1, Verdicts: map[policy.Verdict]Count{
+						policy.VerdictPass: {1, 50}, policy.VerdictDrop: {2, 100}, policy.VerdictShadowDrop: {0, 0},
 					}}},
 				},
-				{Name: "eth1", Pressure: 10, Unparsed: map[string]uint64{"truncated": 0}},
+				{
+					Interface: "eth0", Hook: "tc-egress", Pressure: 1, Contended: 1, EventsLost: 4, Unparsed: map[string]uint64{"truncated": 1},
+					Listed: map[string]Count{"deny": {2, 120}},
+					Policies: []Policy{{Name: "per-client", Paced: 7, Verdicts: map[policy.Verdict]Count{
+						policy.VerdictPass: {0, 10}, policy.VerdictDrop: {0, 20}, policy.VerdictShadowDrop: {0, 0},
+					}}},
+				},
+				{Interface: "eth1", Hook: "xdp", Pressure: 10, Unparsed: map[string]uint64{"truncated": 0}},
 			},
 		},
-		table: Table{Capacity: 1024, Claimed: 7, Owing: 2},
+		table: Table{Capacity: 1024, Claimed: 7, Owing: 2, Leasing: 8, Denying: 9},
+		bans:  Bans{IPv4: 11, IPv6: 12},
 	}
 }
 
@@ -77,6 +91,10 @@ rate_limiter_active_policies{instance="node-1"} 2
 # HELP rate_limiter_build_info Always 1; the labels say which program is running.
 # TYPE rate_limiter_build_info gauge
 rate_limiter_build_info{goversion="go1.26",revision="abc",version="v1.2.3"} 1
+# HELP rate_limiter_kernel_bans Timed bans that are in force, by address family: ipv4 or ipv6.
+# TYPE rate_limiter_kernel_bans gauge
+rate_limiter_kernel_bans{family="ipv4"} 11
+rate_limiter_kernel_bans{family="ipv6"} 12
 # HELP rate_limiter_kernel_bytes_total Bytes of the frames that a policy judged in the kernel, by verdict: pass, drop or shadow-drop.
 # TYPE rate_limiter_kernel_bytes_total counter
 rate_limiter_kernel_bytes_total{interface="eth0",policy="per-client",verdict="drop"} 120
@@ -86,11 +104,34 @@ rate_limiter_kernel_bytes_total{interface="eth0",policy="per-client",verdict="sh
 # TYPE rate_limiter_kernel_contended_total counter
 rate_limiter_kernel_contended_total{interface="eth0"} 4
 rate_limiter_kernel_contended_total{interface="eth1"} 0
+# HELP rate_limiter_kernel_denying_slots Slots of CPUs whose last answer was a denial, which they repeat by themselves until the next token is due.
+# TYPE rate_limiter_kernel_denying_slots gauge
+rate_limiter_kernel_denying_slots 9
+# HELP rate_limiter_kernel_events_lost_total Samples of packets that found the ring buffer of events full.
+# TYPE rate_limiter_kernel_events_lost_total counter
+rate_limiter_kernel_events_lost_total 5
+# HELP rate_limiter_kernel_leasing_slots Slots of CPUs that hold tokens which they took from a bucket and have not spent.
+# TYPE rate_limiter_kernel_leasing_slots gauge
+rate_limiter_kernel_leasing_slots 8
+# HELP rate_limiter_kernel_listed_bytes_total Bytes of the frames that a list decided over before any policy, by list: allow, deny or ban.
+# TYPE rate_limiter_kernel_listed_bytes_total counter
+rate_limiter_kernel_listed_bytes_total{interface="eth0",list="ban"} 120
+rate_limiter_kernel_listed_bytes_total{interface="eth0",list="deny"} 180
+# HELP rate_limiter_kernel_listed_packets_total Packets that a list decided over before any policy, by list: allow passes them, deny and ban drop them.
+# TYPE rate_limiter_kernel_listed_packets_total counter
+rate_limiter_kernel_listed_packets_total{interface="eth0",list="ban"} 2
+rate_limiter_kernel_listed_packets_total{interface="eth0",list="deny"} 3
 # HELP rate_limiter_kernel_packets_total Packets that a policy judged in the kernel, by verdict: pass, drop or shadow-drop.
 # TYPE rate_limiter_kernel_packets_total counter
 rate_limiter_kernel_packets_total{interface="eth0",policy="per-client",verdict="drop"} 2
 rate_limiter_kernel_packets_total{interface="eth0",policy="per-client",verdict="pass"} 1
 rate_limiter_kernel_packets_total{interface="eth0",policy="per-client",verdict="shadow-drop"} 0
+# HELP rate_limiter_kernel_paced_packets_total Packets over a policy's limit that were given a later departure: a part of its passes.
+# TYPE rate_limiter_kernel_paced_packets_total counter
+rate_limiter_kernel_paced_packets_total{interface="eth0",policy="per-client"} 7
+# HELP rate_limiter_kernel_stranger_drops_total Packets of first-seen sources beyond a policy's new_sources, dropped or in shadow: a part of its drops.
+# TYPE rate_limiter_kernel_stranger_drops_total counter
+rate_limiter_kernel_stranger_drops_total{interface="eth0",policy="per-client"} 1
 # HELP rate_limiter_kernel_unparsed_total Packets that passed without being charged to any policy, by the reason.
 # TYPE rate_limiter_kernel_unparsed_total counter
 rate_limiter_kernel_unparsed_total{interface="eth0",reason="not_ip"} 6
@@ -130,7 +171,7 @@ func TestCollector(t *testing.T) {
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	closed := map[string]bool{
-		"interface": true, "policy": true, "verdict": true, "reason": true, "instance": true,
+		"interface": true, "policy": true, "verdict": true, "reason": true, "instance": true, "list": true, "family": true,
 		"version": true, "revision": true, "goversion": true,
 	}
 	registry := prometheus.NewPedanticRegistry()
@@ -158,6 +199,7 @@ func TestSourceFails(t *testing.T) {
 		kept   string
 	}{
 		"kernel": {&fakeSource{kernelErr: broken, table: Table{Claimed: 7}}, "rate_limiter_table_entries 7"},
+		"bans":   {&fakeSource{bansErr: broken, table: Table{Claimed: 7}}, "rate_limiter_table_entries 7"},
 		"table":  {&fakeSource{tableErr: broken, kernel: Kernel{Policies: 2}}, `rate_limiter_active_policies{instance="node-1"} 2`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -220,27 +262,36 @@ func TestTableIsReadOncePerSecond(t *testing.T) {
 	}
 }
 
-// The sum over the interfaces never falls, and counts nothing twice.
-func TestPressureIsMonotonic(t *testing.T) {
+// A sum over attachments never falls, and counts nothing twice; a series that nobody counts in is gone.
+func TestSumsAreMonotonic(t *testing.T) {
 	t.Parallel()
-	var m monotonic
+	s, desc := sums{}, describe()
 	for i, step := range []struct {
-		counts map[string]uint64
-		want   uint64
+		counts   map[string]uint64 // by attachment
+		all, own uint64            // the sum over all, and that of eth1's series
 	}{
-		{map[string]uint64{"eth0": 5, "eth1": 10}, 15},
-		{map[string]uint64{"eth0": 6, "eth1": 10}, 16},
-		{map[string]uint64{"eth0": 6}, 16},            // eth1 is detached
-		{map[string]uint64{"eth0": 7, "eth1": 2}, 19}, // and attached anew
-		{map[string]uint64{"eth0": 1, "eth1": 2}, 20}, // eth0 was detached and attached between two scrapes
-		{nil, 20},
+		{map[string]uint64{"eth0": 5, "eth1 xdp": 4, "eth1 tc-egress": 6}, 15, 10},
+		{map[string]uint64{"eth0": 6, "eth1 xdp": 4, "eth1 tc-egress": 6}, 16, 10},
+		{map[string]uint64{"eth0": 6, "eth1 xdp": 5}, 17, 11},                      // one hook of eth1 is detached
+		{map[string]uint64{"eth0": 7, "eth1 xdp": 5, "eth1 tc-egress": 2}, 20, 13}, // and attached anew
+		{map[string]uint64{"eth0": 1, "eth1 xdp": 5, "eth1 tc-egress": 2}, 21, 13}, // eth0 was detached and attached between two scrapes
+		{map[string]uint64{"eth0": 1}, 21, 0},                                      // nothing of eth1 is left
+		{map[string]uint64{"eth0": 1, "eth1 xdp": 3}, 24, 3},
+		{nil, 24, 0},
 	} {
-		var list []Interface
-		for name, n := range step.counts {
-			list = append(list, Interface{Name: name, Pressure: n})
+		s.add("", desc.pressure, 0)
+		for at, n := range step.counts {
+			s.add(at, desc.pressure, n)
+			if iface, _, _ := strings.Cut(at, " "); iface == "eth1" {
+				s.add(at, desc.contended, n, iface)
+			}
 		}
-		if got := m.add(list); got != step.want {
-			t.Errorf("step %d: %d, want %d", i, got, step.want)
+		got := map[*prometheus.Desc]uint64{}
+		for _, r := range s.read() {
+			got[r.desc] = r.value
+		}
+		if got[desc.pressure] != step.all || got[desc.contended] != step.own || step.own == 0 && len(got) != 1 {
+			t.Errorf("step %d: %v, want %d and %d", i, got, step.all, step.own)
 		}
 	}
 }
@@ -264,7 +315,7 @@ func TestConcurrentScrapes(t *testing.T) {
 func TestNameThatIsNoText(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(newCollector(t, &fakeSource{kernel: Kernel{Interfaces: []Interface{{Name: "eth\xff"}}}}, time.Now))
+	registry.MustRegister(newCollector(t, &fakeSource{kernel: Kernel{Attachments: []Attachment{{Interface: "eth\xff"}}}}, time.Now))
 	if _, err := registry.Gather(); err == nil {
 		t.Error("gather: no error, want one")
 	}
