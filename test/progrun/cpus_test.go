@@ -153,7 +153,8 @@ func (r *race) run(t *testing.T) {
 		t.Fatal(err)
 	}
 	for cpu, runs := range r.runs {
-		if want := turns * int(repeat); len(runs) != want {
+		// A repeated run that a signal interrupts begins anew; one of a single packet can't be.
+		if want := turns * int(repeat); len(runs) < want || len(runs) > want && repeat == 1 {
 			t.Fatalf("CPU %d ran the program %d times, want %d", cpu, len(runs), want)
 		}
 	}
