@@ -71,8 +71,9 @@ vm-test: ## what depends on the kernel, on Debian's 6.1 and 6.12 under qemu, and
 	$(GO) run ./test/vm
 
 .PHONY: soak
-soak: build ## a longer flood than CI's; SOAK sets how long
+soak: build ## a longer flood and a longer differential test than CI's; SOAK sets how long each
 	WEIR_SOAK=$(or $(SOAK),5m) $(GO) test -count=1 -timeout 0 -run Soak ./test/netns
+	WEIR_DIFFERENTIAL=$(or $(SOAK),5m) $(GO) test -count=1 -timeout 0 -run TestDifferential ./test/progrun
 
 .PHONY: generate
 generate: ## rebuild the BPF objects and everything else that is generated

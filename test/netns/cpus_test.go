@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -84,6 +85,53 @@ func TestTwoCPUsShareOneBucket(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Several CPUs go on sharing one bucket while the policies are replaced all the time: what CPUs have leased from it goes over
+// to the next program, and is spent only once.
+func TestTwoCPUsShareOneBucketUnderReload(t *testing.T) {
+	cpus := allowedCPUs(t)
+	if len(cpus) < 2 {
+		t.Skipf("needs two CPUs, this process has %v", cpus)
+	}
+	const rate, burst = 20_000, 4000
+	limited := fmt.Sprintf("name: p0, limit: %d, window: 1s, burst: %d", rate, burst)
+	sets := [][]string{{limited}, {limited, "name: shadow, limit: 500, window: 1s, mode: shadow"}}
+	r := newRig(t, lab.PairSpec{Queues: 2})
+	r.attach("native", sets[0]...)
+	sniffer := r.sniff()
+	reloads := 0
+	reloaded, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(reloaded)
+		for ; ; reloads++ {
+			select {
+			case <-stop:
+				return
+			default:
+				if res := r.weir("attach", r.B.Interface, "-c", r.config(sets[reloads%2]...)); res.code != 0 {
+					t.Errorf("reload %d: %v", reloads, res)
+					return
+				}
+			}
+		}
+	}()
+	floods := r.floodFrom(cpus[:2], time.Second)
+	close(stop)
+	<-reloaded
+	first, second := floods[0], floods[1]
+	r.awaitSeen(first.sent() + second.sent())
+	first.start, first.end = minTime(first.start, second.start), time.Now()
+	passed := r.counters().Policies["p0"][policy.VerdictPass].Packets
+	arrived := from(r.arrivals(sniffer, passed), r.A.IPv4)
+	t.Logf("%d reloads, sent %d and %d, by CPU %v", reloads, first.sent(), second.sent(), r.byCPU())
+	r.expectRate(first, arrived, rate, burst, 1)
+	if n := r.used("p0", r.A.IPv4); n != arrived {
+		t.Errorf("the bucket gave %d tokens for packets, %d packets arrived", n, arrived)
+	}
+	if reloads < 2 {
+		t.Errorf("%d reloads: this test tested nothing", reloads)
 	}
 }
 

@@ -41,7 +41,7 @@ func TestSoakUnderReload(t *testing.T) {
 	spoofed := &lab.Flood{Host: r.stranger(), Target: r.target(good), Payload: 18, Seed: 3, Load: forever}
 	forever.Rate = 10 * rate
 	over := r.client(r.A.IPv4, forever)
-	forever.Rate = rate / 2
+	forever.Rate = withinLimit
 	within := r.client(good, forever)
 
 	start := time.Now()

@@ -116,8 +116,11 @@ func seen(c loader.Counters) (n uint64) {
 		n += p[policy.VerdictDrop].Packets
 		passed = max(passed, p[policy.VerdictPass].Packets+p[policy.VerdictShadowDrop].Packets)
 	}
-	for _, unparsed := range c.Unparsed {
-		n += unparsed
+	for _, reason := range []string{"truncated", "not_ip", "vlan_depth", "bad_header", "neighbor_discovery"} {
+		n += c.Unparsed[reason] // the other reasons concern packets that were charged
+	}
+	for _, listed := range c.Listed {
+		n += listed.Packets
 	}
 	return n + passed
 }

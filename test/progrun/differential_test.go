@@ -72,12 +72,12 @@ func (t tally) add(other tally) {
 // tally of a scenario, once it has been played.
 func (d *duel) tally() tally {
 	c := d.reference.count
-	sum := tally{"pressure": c.Pressure, "decided by a slot": d.bySlot}
-	for _, p := range d.reference.policies {
-		for verdict, n := range c.Policies[p.Name] {
+	sum := tally{"pressure": c.Pressure, "decided by a slot": d.bySlot, "paced": d.paced}
+	for name, verdicts := range c.Policies {
+		for verdict, n := range verdicts {
 			sum[string(verdict)] += n.Packets
 		}
-		sum["strangers"] += c.Strangers[p.Name]
+		sum["strangers"] += c.Strangers[name]
 	}
 	for reason, n := range c.Unparsed {
 		sum[reason] += n
@@ -111,7 +111,7 @@ func FuzzDifferential(f *testing.F) {
 // differ runs one scenario.
 func differ(t *testing.T, c *choices, frames int) tally {
 	t.Helper()
-	jiffy, err := jiffyTime()
+	jiffy, err := bpfclock.Jiffy()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,12 +138,12 @@ type duel struct {
 	program   *loader.Standalone
 	clock     *bpfclock.Clock
 	cpus      *affinity
+	paced     uint64
 	bySlot    uint64 // packets that were charged without a look at the exact clock, and so at the table
 }
 
 func newDuel(t *testing.T, s *scenario) *duel {
 	t.Helper()
-	testutil.RequireRoot(t)
 	if faults := (policy.Document{Policies: s.policies, Allow: s.lists.Allow, Deny: s.lists.Deny}).Validate(); len(faults) > 0 {
 		t.Fatalf("a scenario that nobody could load: %v\n%v", faults, s)
 	}
@@ -153,7 +153,7 @@ func newDuel(t *testing.T, s *scenario) *duel {
 	}
 	d := &duel{scenario: s, reference: reference, cpus: newAffinity(t)}
 	d.program, d.clock = loadClocked(t, loader.StandaloneOptions{
-		Policies: policy.KernelPolicies(s.policies), Allow: s.lists.Allow, Deny: s.lists.Deny, TableEntries: s.entries,
+		Hook: s.hook, Policies: policy.KernelPoliciesAt(s.policies, s.place()), Allow: s.lists.Allow, Deny: s.lists.Deny, TableEntries: s.entries,
 	})
 	banFor(t, d.program.Program(), s.bans)
 	return d
@@ -162,6 +162,7 @@ func newDuel(t *testing.T, s *scenario) *duel {
 // loadClocked loads the shipped program with a clock that the test sets.
 func loadClocked(t *testing.T, o loader.StandaloneOptions) (*loader.Standalone, *bpfclock.Clock) {
 	t.Helper()
+	testutil.RequireRoot(t)
 	clock, err := bpfclock.New()
 	if err != nil {
 		t.Fatal(err)
@@ -171,11 +172,13 @@ func loadClocked(t *testing.T, o loader.StandaloneOptions) (*loader.Standalone, 
 			t.Error(err)
 		}
 	})
-	if o.Objects, err = loader.ObjectsOf(loader.HookXDP); err != nil {
+	if o.Objects, err = loader.ObjectsOf(o.Hook); err != nil {
 		t.Fatal(err)
 	}
-	if clock.Inject(o.Objects.Programs["weir_xdp"]) == 0 {
-		t.Fatal("the program reads no clock")
+	for _, program := range o.Objects.Programs {
+		if clock.Inject(program) == 0 {
+			t.Fatalf("the program %s reads no clock", program.Name)
+		}
 	}
 	s, err := loader.LoadStandalone(o)
 	if err != nil {
@@ -198,16 +201,38 @@ func (d *duel) send(t *testing.T) {
 	frame := d.frame()
 	now := d.now()
 	d.clock.Set(now)
-	got := send(t, d.program, frame)
+	got, departure := d.run(t, frame)
 	charged := d.reference.charges
 	want := d.reference.run(d.cpus.now, frame, now)
 	if read := d.clock.Read(); read.Exact == 0 && d.reference.charges > charged {
 		d.bySlot++
 	}
+	if delay := uint64((d.reference.delay + bucket.AtNanoseconds(1) - 1).Duration()); got == xdpPass && delay > 0 {
+		if departure != now.Exact+delay {
+			t.Errorf("the packet is to depart at %d, want %d", departure, now.Exact+delay)
+		}
+		d.paced++
+	} else if departure != 0 {
+		t.Errorf("the packet is to depart at %d, want no delay", departure)
+	}
 	if got != want {
 		t.Errorf("the program's verdict is %d, the reference's %d, at %+v on CPU %d, of the frame %x",
 			got, want, now, d.cpus.now, frame[:min(len(frame), 100)])
 	}
+}
+
+// run has the program decide over a frame: the verdict as XDP says it, and the departure in ns, 0 if it was given none.
+func (d *duel) run(t *testing.T, frame []byte) (verdict uint32, departure uint64) {
+	t.Helper()
+	if d.hook == loader.HookXDP {
+		return send(t, d.program, frame), 0
+	}
+	tc := tcProgram{T: t, Standalone: d.program, hook: d.hook}
+	action, after := tc.run(frame, skb{})
+	if action == tcDrop {
+		return xdpDrop, after.Departure
+	}
+	return xdpPass, after.Departure
 }
 
 // compare compares the counters, and the tables entry by entry.

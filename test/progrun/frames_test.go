@@ -3,6 +3,8 @@ package progrun
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/weir-limiter/weir/pkg/loader"
 )
 
 // frame draws a frame. Most are whole; some are cut short, or have a byte changed.
@@ -10,19 +12,33 @@ func (s *scenario) frame() []byte {
 	version := pick(s.choices, []int{4, 6})
 	b := s.ethernet(version)
 	switch {
-	case s.oneIn(32): // nothing that IP knows
+	case s.hook == loader.HookXDP && s.oneIn(32): // nothing behind it
 	case version == 4:
 		b = s.ipv4(b)
 	default:
 		b = s.ipv6(b)
 	}
 	if s.oneIn(16) {
-		b = b[:14+s.below(len(b)-13)]
+		b = b[:s.shortest(b)+s.below(len(b)-s.shortest(b)+1)]
 	}
 	if s.oneIn(16) {
-		b[s.below(len(b))] ^= byte(1 << s.below(8))
+		at := s.below(len(b))
+		if s.hook != loader.HookXDP && (at == 12 || at == 13) {
+			at = 14 // the same: another EtherType may announce more than there is
+		}
+		b[min(at, len(b)-1)] ^= byte(1 << s.below(8))
 	}
 	return b
+}
+
+// shortest is how much of a frame has to be left. The kernel runs no TC program on less than the IP header that the
+// Ethernet header announces, as nobody would bring it there.
+func (s *scenario) shortest(b []byte) int {
+	if s.hook == loader.HookXDP {
+		return 14
+	}
+	least := map[uint16]int{0x0800: 34, 0x86dd: 54}[binary.BigEndian.Uint16(b[12:])]
+	return min(max(least, 14), len(b))
 }
 
 func (s *scenario) ethernet(version int) []byte {
@@ -52,8 +68,12 @@ func (s *scenario) ipv4(b []byte) []byte {
 	if s.oneIn(8) {
 		binary.BigEndian.PutUint16(h[6:], pick(s.choices, []uint16{0x2000, 0x2001, 0x0001, 0x1fff, 0x4000, 0x8000}))
 	}
-	copy(h[12:], s.source(sources4).AsSlice())
-	copy(h[16:], []byte{203, 0, 113, 1})
+	remote, local := h[12:], h[16:]
+	if s.outgoing() {
+		remote, local = local, remote
+	}
+	copy(local[:4], []byte{203, 0, 113, 1})
+	copy(remote[:4], s.source(sources4).AsSlice())
 	b = s.transport(append(b, h...), protocol)
 	binary.BigEndian.PutUint16(b[start+2:], uint16(len(b)-start))
 	return b
@@ -63,8 +83,12 @@ func (s *scenario) ipv6(b []byte) []byte {
 	start := len(b)
 	h := make([]byte, 40)
 	h[0], h[7] = 0x60, pick(s.choices, []byte{64, 64, 255})
-	copy(h[8:], s.source(sources6).AsSlice())
-	h[24] = 0x20
+	remote, local := h[8:24], h[24:]
+	if s.outgoing() {
+		remote, local = local, remote
+	}
+	local[0] = 0x20
+	copy(remote, s.source(sources6).AsSlice())
 	b = append(b, h...)
 	next := start + 6 // where the number of the next header goes
 	if s.oneIn(4) {
@@ -104,12 +128,15 @@ func (s *scenario) protocol(icmp byte) byte {
 }
 
 func (s *scenario) transport(b []byte, protocol byte) []byte {
-	first, port := uint16(1000), pick(s.choices, ports)
+	first, second := uint16(1000), pick(s.choices, ports)
+	if s.outgoing() {
+		first, second = second, first
+	}
 	if protocol == 58 {
 		first = uint16(pick(s.choices, []byte{128, 133, 135, 137, 138})) << 8
 	}
 	b = binary.BigEndian.AppendUint16(b, first)
-	b = binary.BigEndian.AppendUint16(b, port)
+	b = binary.BigEndian.AppendUint16(b, second)
 	return append(b, make([]byte, pick(s.choices, []int{16, 16, 40, 500, 1450, 3000}))...)
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/loader"
@@ -22,14 +21,17 @@ type reference struct {
 	rules    map[string]rule
 	lists    policy.Lists
 	bans     map[netip.Prefix]uint64 // until when, in ns
-	ports    bool                    // somebody asks for protocol and port
+	place    policy.Place
+	look     refLook
 	jiffy    time.Duration
 
 	table *bucket.Table
 	cpus  map[int]*bucket.Slots
 	count loader.Counters
 
-	charges uint64 // how often a bucket was asked
+	charges uint64       // how often a bucket was asked
+	delay   bucket.Ticks // of the last packet, if it passed, until it may depart
+	delayed []string     // the policies that it has to wait for
 }
 
 // rule is what a policy's buckets are computed with.
@@ -47,14 +49,14 @@ func newReference(s *scenario) (*reference, error) {
 		return nil, err
 	}
 	r := &reference{
-		policies: policy.KernelPolicies(s.policies), lists: s.lists, bans: s.bans, rules: map[string]rule{},
+		policies: s.policies, lists: s.lists, place: s.place(), look: refLook{outgoing: s.outgoing()}, bans: s.bans, rules: map[string]rule{},
 		table: table, cpus: map[int]*bucket.Slots{}, count: newCounters(), jiffy: time.Duration(s.jiffy),
 	}
-	for _, p := range r.policies {
-		if r.rules[p.Name], err = newRule(p); err != nil {
+	for _, p := range policy.KernelPoliciesAt(s.policies, r.place) {
+		if r.rules[p.Name], err = newRule(p, s.hook); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Name, err)
 		}
-		r.ports = r.ports || p.NeedsPort() || p.Match.Protocol != ""
+		r.look.ports = r.look.ports || p.NeedsPort() || p.Match.Protocol != ""
 		r.count.Policies[p.Name] = map[policy.Verdict]loader.Count{
 			policy.VerdictPass: {}, policy.VerdictDrop: {}, policy.VerdictShadowDrop: {},
 		}
@@ -75,13 +77,17 @@ func newCounters() loader.Counters {
 	return c
 }
 
-func newRule(p policy.Policy) (r rule, err error) {
-	r.key = bucket.DeriveKey(bucket.Secret{}, string(p.Scope), p.Name)
+func newRule(p policy.Policy, hook loader.Hook) (r rule, err error) {
+	way := "" // what goes out has buckets of its own
+	if hook == loader.HookTCEgress {
+		way = " egress"
+	}
+	r.key = bucket.DeriveKey(bucket.Secret{}, string(p.Scope)+way, p.Name)
 	r.mask = bucket.NewMask(p.IPv4Prefix, p.IPv6Prefix)
 	if r.rate, err = newRate(p.Limit, p.Window, p.Burst); err != nil || p.NewSources == nil {
 		return r, err
 	}
-	key := bucket.DeriveKey(bucket.Secret{}, "new_sources", p.Name)
+	key := bucket.DeriveKey(bucket.Secret{}, "new_sources"+way, p.Name)
 	r.strangersHash = key.HashGlobal()
 	r.strangers, err = newRate(p.NewSources.Limit, p.NewSources.Window, p.NewSources.Limit)
 	return r, err
@@ -92,19 +98,12 @@ func newRate(limit uint64, window time.Duration, burst uint64) (bucket.Rate, err
 	if err != nil {
 		return bucket.Rate{}, err
 	}
-	jiffy, err := jiffyTime()
+	jiffy, err := bpfclock.Jiffy()
 	if err != nil {
 		return bucket.Rate{}, err
 	}
 	l, err := bucket.NewLimit(limit, window, burst)
 	return bucket.NewRate(l, cpus, jiffy), err
-}
-
-// jiffyTime is how long a jiffy takes here.
-func jiffyTime() (time.Duration, error) {
-	var tick unix.Timespec
-	err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
-	return time.Duration(tick.Nano()), err
 }
 
 // run decides over one frame that a CPU receives: xdpPass or xdpDrop.
@@ -114,7 +113,9 @@ func (r *reference) run(cpu int, frame []byte, clock bpfclock.Reading) uint32 {
 	}
 	slots := r.cpus[cpu]
 	now := bucket.Clock{Exact: bucket.AtNanoseconds(clock.Exact), Jiffies: clock.Jiffies, Jiffy: r.jiffy}
-	packet, reason := refParse(frame, r.ports)
+	r.delay, r.delayed = 0, nil
+	packet, reason := refParse(frame, r.look)
+	packet.Interface, packet.Direction = r.place.Interface, r.place.Direction
 	if reason != "" {
 		r.count.Unparsed[reason]++
 	}
@@ -137,6 +138,8 @@ func (r *reference) run(cpu int, frame []byte, clock bpfclock.Reading) uint32 {
 	if !r.enforce(slots, inMode(c.Charged(), policy.ModeEnforce), packet, size, now) {
 		return xdpDrop
 	}
+	delay := r.delay // nobody waits for a policy in shadow
+	defer func() { r.delay = delay }()
 	for _, p := range inMode(c.Dropping(), policy.ModeShadow) {
 		r.counted(p, policy.VerdictShadowDrop, size)
 	}
@@ -174,6 +177,13 @@ func (r *reference) enforce(slots *bucket.Slots, policies []policy.Policy, packe
 		r.counted(p, policy.VerdictDrop, size)
 		for _, earlier := range policies[:i] {
 			rule := r.rules[earlier.Name]
+			if earlier.Action == policy.ActionPace {
+				r.table.Refund(rule.hash(earlier, packet), &rule.rate.Limit, tokens(earlier, size))
+				if slices.Contains(r.delayed, earlier.Name) {
+					r.count.Paced[earlier.Name]--
+				}
+				continue
+			}
 			slots.Refund(rule.hash(earlier, packet), &rule.rate, tokens(earlier, size))
 		}
 		return false
@@ -189,7 +199,9 @@ func (r *reference) charge(slots *bucket.Slots, p policy.Policy, packet policy.P
 	rule := r.rules[p.Name]
 	hash, evict := rule.hash(p, packet), p.OnPressure == policy.PressurePass
 	var took bucket.Taken
-	if p.NewSources == nil {
+	if p.Action == policy.ActionPace {
+		took = r.pace(p, hash, tokens(p, size), now)
+	} else if p.NewSources == nil {
 		took = slots.Take(hash, &rule.rate, now, tokens(p, size), evict)
 	} else {
 		var known bool
@@ -202,6 +214,24 @@ func (r *reference) charge(slots *bucket.Slots, p policy.Policy, packet policy.P
 		r.count.Pressure++
 	}
 	return took&bucket.Admitted != 0
+}
+
+// pace charges a policy that delays what is over its limit, by two seconds at most.
+func (r *reference) pace(p policy.Policy, hash, tokens uint64, now bucket.Clock) bucket.Taken {
+	limit := r.rules[p.Name].rate.Limit
+	if tokens > limit.Burst {
+		return 0
+	}
+	c := bucket.Charge{
+		Cost: limit.Cost(tokens), Tokens: uint32(tokens), Ahead: bucket.AtNanoseconds(uint64(2 * time.Second)),
+		EvictDebt: p.OnPressure == policy.PressurePass,
+	}
+	took := r.table.Charge(hash, &limit, now.Exact, &c)
+	if took&bucket.Admitted != 0 && c.Wait > 0 {
+		r.delay, r.delayed = max(r.delay, c.Wait), append(r.delayed, p.Name)
+		r.count.Paced[p.Name]++
+	}
+	return took
 }
 
 func (r *rule) hash(p policy.Policy, packet policy.Packet) uint64 {

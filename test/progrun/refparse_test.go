@@ -11,12 +11,26 @@ import (
 // What parse.h says of a frame, told once more and for being read: no cursor, but slices that get shorter, each of
 // which is asked for its length before it is read.
 
+// refLook is how to look at a frame.
+type refLook struct {
+	ports    bool // somebody asks for them
+	outgoing bool // the source is the remote end's address, so the destination, and the port the local one, so the source's
+}
+
+// of picks one of two fields: of what comes in the first.
+func (l refLook) of(in, out []byte) []byte {
+	if l.outgoing {
+		return out
+	}
+	return in
+}
+
 // maxExtensions is PARSE_MAX_EXTENSIONS.
 const maxExtensions = 6
 
 // refParse is what the reference sees in a frame: the packet and, if something could not be parsed, why. A reason
-// without a source is one that nobody is charged for. ports says that somebody asks for them.
-func refParse(frame []byte, ports bool) (p policy.Packet, reason string) {
+// without a source is one that nobody is charged for.
+func refParse(frame []byte, look refLook) (p policy.Packet, reason string) {
 	if len(frame) < 14 {
 		return p, "truncated"
 	}
@@ -30,17 +44,17 @@ func refParse(frame []byte, ports bool) (p policy.Packet, reason string) {
 		}
 		etherType, rest = binary.BigEndian.Uint16(rest[2:]), rest[4:]
 	}
-	p.Direction, p.PortState = policy.DirectionIngress, policy.PortNone
+	p.PortState = policy.PortNone
 	switch etherType {
 	case 0x0800:
-		return refParseIPv4(p, rest, ports)
+		return refParseIPv4(p, rest, look)
 	case 0x86dd:
-		return refParseIPv6(p, rest, ports)
+		return refParseIPv6(p, rest, look)
 	}
 	return p, "not_ip"
 }
 
-func refParseIPv4(p policy.Packet, b []byte, ports bool) (policy.Packet, string) {
+func refParseIPv4(p policy.Packet, b []byte, look refLook) (policy.Packet, string) {
 	if len(b) < 20 {
 		return p, "truncated"
 	}
@@ -48,9 +62,9 @@ func refParseIPv4(p policy.Packet, b []byte, ports bool) (policy.Packet, string)
 	if b[0]>>4 != 4 || header < 20 {
 		return p, "bad_header"
 	}
-	p.Source, p.Protocol = netip.AddrFrom4([4]byte(b[12:16])), b[9]
+	p.Source, p.Protocol = netip.AddrFrom4([4]byte(look.of(b[12:16], b[16:20]))), b[9]
 	switch {
-	case !ports:
+	case !look.ports:
 		return p, ""
 	case binary.BigEndian.Uint16(b[6:])&0x1fff != 0:
 		p.PortState = policy.PortHidden
@@ -59,10 +73,10 @@ func refParseIPv4(p policy.Packet, b []byte, ports bool) (policy.Packet, string)
 		p.PortState = policy.PortHidden
 		return p, "truncated_ports"
 	}
-	return refParsePort(p, b[header:])
+	return refParsePort(p, b[header:], look)
 }
 
-func refParseIPv6(p policy.Packet, b []byte, ports bool) (policy.Packet, string) {
+func refParseIPv6(p policy.Packet, b []byte, look refLook) (policy.Packet, string) {
 	if len(b) < 40 {
 		return p, "truncated"
 	}
@@ -70,12 +84,12 @@ func refParseIPv6(p policy.Packet, b []byte, ports bool) (policy.Packet, string)
 		return p, "bad_header"
 	}
 	const icmpv6 = 58
-	next, hops, source, rest := b[6], b[7], netip.AddrFrom16([16]byte(b[8:24])), b[40:]
+	next, hops, source, rest := b[6], b[7], netip.AddrFrom16([16]byte(look.of(b[8:24], b[24:40]))), b[40:]
 	if next == icmpv6 && hops == 255 && len(rest) > 0 && rest[0] >= 133 && rest[0] <= 137 {
 		return p, "neighbor_discovery"
 	}
 	p.Source, p.Protocol = source, next
-	if !ports {
+	if !look.ports {
 		return p, ""
 	}
 	for n := 0; isExtension(p.Protocol); n++ {
@@ -90,7 +104,7 @@ func refParseIPv6(p policy.Packet, b []byte, ports bool) (policy.Packet, string)
 			return p, reason
 		}
 	}
-	return refParsePort(p, rest)
+	return refParsePort(p, rest, look)
 }
 
 func isExtension(protocol uint8) bool {
@@ -121,7 +135,7 @@ func refParseExtension(protocol uint8, b []byte) (next uint8, rest []byte, reaso
 	return b[0], b[length:], ""
 }
 
-func refParsePort(p policy.Packet, b []byte) (policy.Packet, string) {
+func refParsePort(p policy.Packet, b []byte, look refLook) (policy.Packet, string) {
 	if !policy.HasPorts(p.Protocol) {
 		return p, ""
 	}
@@ -129,6 +143,6 @@ func refParsePort(p policy.Packet, b []byte) (policy.Packet, string) {
 		p.PortState = policy.PortHidden
 		return p, "truncated_ports"
 	}
-	p.Port, p.PortState = binary.BigEndian.Uint16(b[2:]), policy.PortKnown
+	p.Port, p.PortState = binary.BigEndian.Uint16(look.of(b[2:4], b[:2])), policy.PortKnown
 	return p, ""
 }

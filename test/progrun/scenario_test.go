@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/test/internal/bpfclock"
 )
@@ -14,6 +15,7 @@ import (
 // scenario is a set of policies and lists, and what made it, which goes on to make packets and clocks.
 type scenario struct {
 	*choices
+	hook     loader.Hook
 	policies []policy.Policy
 	lists    policy.Lists
 	bans     map[netip.Prefix]uint64 // until when, in ns
@@ -42,10 +44,11 @@ func addresses(texts ...string) (out []netip.Addr) {
 
 func newScenario(c *choices, jiffy time.Duration) *scenario {
 	s := &scenario{choices: c, jiffy: uint64(jiffy), jiffies: c.word() >> 8}
+	s.hook = pick(c, []loader.Hook{loader.HookXDP, loader.HookTCIngress, loader.HookTCEgress})
 	s.entries = pick(c, []int{4, 16, 64, 4096})
-	s.step = pick(c, []uint64{100, 1000, 20_000, 300_000, 3_000_000, 40_000_000, 2_000_000_000, uint64(time.Hour)})
+	s.step = pick(c, []uint64{100, 20_000, 300_000, 300_000, 3_000_000, 3_000_000, 40_000_000, uint64(2 * time.Second)})
 	s.exact = 1 + c.word()>>pick(c, []int{0, 7, 8, 20}) // the ticks wrap at 2^56 ns
-	for range 1 + c.below(12) {
+	for range 1 + c.below(1+c.below(12)) {              // few more often than many
 		s.policies = append(s.policies, s.policy(len(s.policies)))
 	}
 	s.lists.Allow, s.lists.Deny = s.prefixes(4), s.prefixes(4)
@@ -54,6 +57,17 @@ func newScenario(c *choices, jiffy time.Duration) *scenario {
 		s.bans[prefix] = s.exact + uint64(c.below(500))*(s.step+1)
 	}
 	return s
+}
+
+func (s *scenario) outgoing() bool { return s.hook == loader.HookTCEgress }
+
+// place is where the program is: on eth0.
+func (s *scenario) place() policy.Place {
+	place := policy.Place{Interface: "eth0", Direction: policy.DirectionIngress}
+	if s.outgoing() {
+		place.Direction = policy.DirectionEgress
+	}
+	return place
 }
 
 // prefixes are up to n around the sources, mostly none at all.
@@ -84,8 +98,9 @@ func (s *scenario) prefix() netip.Prefix {
 func (s *scenario) policy(i int) policy.Policy {
 	p := policy.Policy{
 		Name: fmt.Sprintf("p%d", i), Layer: policy.LayerKernel,
-		Scope:    pick(s.choices, []policy.Scope{policy.ScopePerIP, policy.ScopePerIP, policy.ScopePerEndpoint, policy.ScopeGlobal}),
-		Mode:     pick(s.choices, []policy.Mode{policy.ModeEnforce, policy.ModeEnforce, policy.ModeEnforce, policy.ModeShadow, policy.ModeOff}),
+		Scope: pick(s.choices, []policy.Scope{policy.ScopePerIP, policy.ScopePerIP, policy.ScopePerEndpoint, policy.ScopeGlobal}),
+		Mode: pick(s.choices, []policy.Mode{policy.ModeEnforce, policy.ModeEnforce, policy.ModeEnforce, policy.ModeEnforce,
+			policy.ModeShadow, policy.ModeShadow, policy.ModeOff}),
 		Priority: s.below(4), OnPressure: pick(s.choices, policy.Pressures()),
 	}
 	s.rate(&p)
@@ -102,6 +117,7 @@ func (s *scenario) policy(i int) policy.Policy {
 			p.NewSources = &policy.NewSources{Limit: uint64(1 + s.below(40)), Window: pick(s.choices, []time.Duration{time.Millisecond, time.Second, time.Minute})}
 		}
 	}
+	s.way(&p)
 	for _, earlier := range some(s.choices, s.policies, 2) {
 		if s.oneIn(3) {
 			p.Replaces = append(p.Replaces, earlier.Name)
@@ -121,6 +137,24 @@ func (s *scenario) rate(p *policy.Policy) {
 	p.Limit = pick(s.choices, []uint64{1, 3, 7, 10, 1000, 30_000})
 	p.Window = pick(s.choices, []time.Duration{time.Millisecond, time.Second, 7 * time.Second, time.Hour})
 	p.Burst = pick(s.choices, []uint64{1, 2, 5, 31, 64, 200, 2100})
+}
+
+// way draws which way packets take that the policy is for, and whether it paces.
+func (s *scenario) way(p *policy.Policy) {
+	if s.oneIn(8) {
+		p.Match.Interfaces = pick(s.choices, [][]string{{"eth0"}, {"eth1"}, {"eth1", "eth0"}})
+	}
+	switch s.below(8) {
+	case 0:
+		p.Match.Direction = pick(s.choices, policy.Directions())
+	case 1, 2, 3:
+		if s.outgoing() && p.NewSources == nil {
+			p.Match.Direction, p.Action = policy.DirectionEgress, policy.ActionPace
+			if p.Unit != policy.UnitBytes { // a limit that packets are worth waiting for
+				p.Limit, p.Window, p.Burst = pick(s.choices, []uint64{10, 100, 1000}), time.Second, uint64(1+s.below(5))
+			}
+		}
+	}
 }
 
 func (s *scenario) endpoint(p *policy.Policy) {
@@ -158,7 +192,7 @@ func (s *scenario) now() bpfclock.Reading {
 
 func (s *scenario) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table of %d entries, steps of %v, allow %v, deny %v, bans %v\n", s.entries, time.Duration(s.step), s.lists.Allow, s.lists.Deny, s.bans)
+	fmt.Fprintf(&b, "%s, table of %d entries, steps of %v, allow %v, deny %v, bans %v\n", s.hook, s.entries, time.Duration(s.step), s.lists.Allow, s.lists.Deny, s.bans)
 	for _, p := range s.policies {
 		fmt.Fprintf(&b, "  %+v", p)
 		if p.NewSources != nil {

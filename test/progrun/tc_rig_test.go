@@ -53,24 +53,8 @@ func loadTCWith(t *testing.T, o loader.StandaloneOptions) *tcProgram {
 // loadTCClocked loads it with a clock that the test sets.
 func loadTCClocked(t *testing.T, hook loader.Hook, policies ...policy.Policy) (*tcProgram, *bpfclock.Clock) {
 	t.Helper()
-	testutil.RequireRoot(t)
-	clock, err := bpfclock.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := clock.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	objects, err := loader.ObjectsOf(hook)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if clock.Inject(objects.Programs["weir_tc"]) == 0 {
-		t.Fatal("the program reads no clock")
-	}
-	return loadTCWith(t, loader.StandaloneOptions{Hook: hook, Policies: policies, TableEntries: 1024, Objects: objects}), clock
+	s, clock := loadClocked(t, loader.StandaloneOptions{Hook: hook, Policies: policies, TableEntries: 1024})
+	return &tcProgram{T: t, Standalone: s, hook: hook}, clock
 }
 
 // setClocks sets all clocks to an uptime in ns.
