@@ -42,10 +42,14 @@ var machines = []machine{
 // onEveryKernel is what depends on the kernel: the loader, the programs by BPF_PROG_TEST_RUN, attaching, the life cycle.
 // Not here are internal/bench, which times what software emulation distorts, and what tests the tests.
 var onEveryKernel = []suite{
-	{Package: "pkg/loader"},
+	{Package: "pkg/loader", LeftOut: []leftOut{
+		{"TestKilledAtEveryStep|TestEveryStepOf", "dozens of changes each, which take minutes in software emulation, of what is the same on every kernel"},
+		{"TestManyBans", "as many bans as there can be, of which the kernel matters to the first only"},
+	}},
 	{Package: "test/progrun"},
 	{Package: "cmd/weir", LeftOut: []leftOut{
-		{"TestRun/mount-namespace", "unshare(1) is not in the machine"},
+		{"TestRun$", "it drives the daemon through its whole life, for what test/netns shows with packets on this kernel as well"},
+		{"TestBenchVerifier", "the verifier has every program before it in pkg/loader's TestVerifierCost"},
 	}},
 	{Package: "test/netns", LeftOut: []leftOut{
 		{"TestPinsOutliveAPrivateMountNamespace|TestTheFileSystemIsMountedIfNobodyDid", "sh(1) and mount(8) are not in the machine"},
