@@ -214,15 +214,14 @@ func (s *stage) onHook(x target) (program ebpf.ProgramID) {
 			return nil
 		}
 		t := hookTable[x.Hook]
-		all, err := link.QueryPrograms(link.QueryOptions{Target: iface.Attrs().Index, Attach: t.tcx})
-		if errors.Is(err, link.ErrNotSupported) {
-			all, err = &link.QueryResult{}, nil // a kernel before 6.6
-		}
-		if err != nil {
-			return err
-		}
-		for _, p := range all.Programs {
-			program = p.ID
+		if bestTC == ModeTCX {
+			all, err := link.QueryPrograms(link.QueryOptions{Target: iface.Attrs().Index, Attach: t.tcx})
+			if err != nil {
+				return err
+			}
+			for _, p := range all.Programs {
+				program = p.ID
+			}
 		}
 		filters, _ := netlink.FilterList(iface, t.parent)
 		for _, f := range filters {
@@ -230,7 +229,7 @@ func (s *stage) onHook(x target) (program ebpf.ProgramID) {
 				program = ebpf.ProgramID(bpf.Id)
 			}
 		}
-		return err
+		return nil
 	})
 	return program
 }
