@@ -41,6 +41,7 @@ type policyView struct {
 	Replaces   []string                        `json:"replaces,omitempty"`
 	Match      *policy.Match                   `json:"match,omitempty"` // none: it matches everything
 	Counters   map[policy.Verdict]loader.Count `json:"counters,omitempty"`
+	Paced      uint64                          `json:"paced,omitempty"` // packets of those that passed
 }
 
 func attachmentJSON(a *loader.Attachment) attachmentView {
@@ -51,7 +52,7 @@ func attachmentJSON(a *loader.Attachment) attachmentView {
 	}
 	for _, p := range a.Policies {
 		pv := policyJSON(p.Policy)
-		pv.Counters = a.Counters.Policies[p.Name]
+		pv.Counters, pv.Paced = a.Counters.Policies[p.Name], a.Counters.Paced[p.Name]
 		v.Policies = append(v.Policies, pv)
 	}
 	return v

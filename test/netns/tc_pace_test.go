@@ -264,6 +264,9 @@ func TestPaceWithFQ(t *testing.T) {
 	sent := time.Now()
 	expectSpaced(t, sink.arrivals(t, count), begun, sent, burst, 4*time.Millisecond)
 	r.expectCounts("p0", map[policy.Verdict]uint64{policy.VerdictPass: count})
+	if res := r.mustWeir("status", "-o", "json"); !strings.Contains(res.stdout, `"paced": `) {
+		t.Errorf("status shows nothing as paced: %v", res)
+	}
 	if paced := r.counters().Paced["p0"]; paced > count-burst || paced < (count-burst)*9/10 {
 		t.Errorf("%d packets are counted as paced, want %d", paced, count-burst)
 	}
