@@ -163,7 +163,7 @@ func TestBucket(t *testing.T) {
 	}
 	// Another address of the network, which has the policy's one bucket.
 	out := s.ok(t, "bucket", "get", "per-net", "192.0.2.200")
-	for _, want := range []string{"192.0.2.0/24 (for 192.0.2.200)", "tokens      10 of 20", "next token  there is one", "on eth0"} {
+	for _, want := range []string{"192.0.2.0/24 (for 192.0.2.200)", "tokens      5 of 15", "next token  there is one", "on eth0"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}

@@ -118,7 +118,7 @@ func TestMaps(t *testing.T) {
 		t.Errorf("policy_stats: %+v, want 4 dropped", stats)
 	}
 	for name, want := range map[string]string{
-		"constants":       "24h0m0s  20d0h     20      0  coarse  per_ip  requests  shadow",
+		"constants":       "24h0m0s  15d0h     15      0  coarse  per_ip  requests  shadow",
 		"identity":        "layout  2 (this version of weir has 2)",
 		"policy_stats":    "eth0 xdp  per-client",
 		"interface_stats": "all counters are 0",

@@ -47,7 +47,7 @@ func judgePacing(iface string, qdiscs []netlink.Qdisc, pacing []policy.Policy) f
 	case room == 0 && len(pacing) == 0:
 		return good("queueing discipline %s, with which nothing can be paced", root)
 	case room == 0:
-		return warning(mend, "policy %s paces, and the queueing discipline %s sends at once what fq would hold back: what is over the limit leaves unspaced, and is dropped beyond %v of it",
+		return warning(mend, "policy %s paces, and the queueing discipline %s does not hold packets back as fq does: they leave at once until they are %v ahead of the limit, and are dropped from there on",
 			slowest, root, paceHorizon)
 	case room < held:
 		return warning(mend, "policy %s may hold %d packets of a flow back, and %s drops what is more than %d", slowest, held, root, room)

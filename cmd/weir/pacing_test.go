@@ -43,9 +43,9 @@ func TestJudgePacing(t *testing.T) {
 		{"room", []netlink.Qdisc{fq(root, 2000)}, []policy.Policy{few, many, bytes}, gradeOK, "which can pace", ""},
 		{"room for bytes", []netlink.Qdisc{fq(root, 1999)}, []policy.Policy{bytes}, gradeWarn, "policy bytes may hold 2000 packets", "tc qdisc replace dev eth0 root fq flow_limit 2000"},
 		{"fq for each queue", []netlink.Qdisc{qdisc("mq", mq, root), fq(mq|1, 300), fq(mq|2, 200)}, []policy.Policy{few}, gradeOK, "mq over fq, which can pace", ""},
-		{"not for each", []netlink.Qdisc{qdisc("mq", mq, root), fq(mq|1, 300), qdisc("pfifo_fast", 0, mq|2)}, []policy.Policy{few}, gradeWarn, "mq over fq and pfifo_fast sends at once", "root fq"},
+		{"not for each", []netlink.Qdisc{qdisc("mq", mq, root), fq(mq|1, 300), qdisc("pfifo_fast", 0, mq|2)}, []policy.Policy{few}, gradeWarn, "mq over fq and pfifo_fast does not hold", "root fq"},
 		{"for each, too little", []netlink.Qdisc{qdisc("mq", 0, root), fq(1, 300), fq(2, 10), filters}, []policy.Policy{few}, gradeWarn, "policy few may hold 20 packets of a flow back, and mq over fq drops what is more than 10", "root fq"},
-		{"mq with nothing below", []netlink.Qdisc{qdisc("mq", mq, root)}, []policy.Policy{few}, gradeWarn, "mq sends at once", "root fq"},
+		{"mq with nothing below", []netlink.Qdisc{qdisc("mq", mq, root)}, []policy.Policy{few}, gradeWarn, "mq does not hold", "root fq"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := judgePacing("eth0", c.qdiscs, c.pacing)

@@ -99,7 +99,7 @@ func TestPolicyApply(t *testing.T) {
 		}
 	}
 	s.attach(t, testConfig)
-	s.ok(t, "attach", s.pair.B.Interface, "-c", writeConfig(t, testConfig), "--hook", "tc-egress")
+	s.ok(t, "attach", s.pair.B.Interface, "-c", writeConfig(t, testConfig), "--hook", "tc-egress", "--mode", "clsact") // which every kernel has
 	s.send(t, s.pair.A.IPv4, 4)
 
 	const want = `~ changed    per-client
@@ -112,7 +112,7 @@ func TestPolicyApply(t *testing.T) {
 	if out := s.ok(t, "policy", "apply", "-f", changed, "--dry-run"); out != want+"\nnothing was changed: this is a dry run\n" {
 		t.Errorf("dry run:\n%s", out)
 	}
-	if got := s.limits(t); got != "per-client 10, per-net 20; per-client 10, per-net 20" {
+	if got := s.limits(t); got != "per-client 10, per-net 15; per-client 10, per-net 15" {
 		t.Errorf("after the dry run: %s", got)
 	}
 	if out := s.ok(t, "policy", "apply", "-f", changed); out != want+"\nin force "+lastsPinned+"\n" {

@@ -47,7 +47,7 @@ func TestPolicyValidateGood(t *testing.T) {
 
 POLICY      SCOPE   RATE    BURST  LAYER   MODE     PRIORITY  PREFIX   ON PRESSURE
 per-client  per_ip  10/10d     10  kernel  enforce         0  /32 /64  pass
-per-net     per_ip  20/20d     20  kernel  shadow          0  /24 /56  pass
+per-net     per_ip  15/15d     15  kernel  shadow          0  /24 /56  pass
 `
 	if r.code != exitOK || r.out != want || r.err != "" {
 		t.Errorf("exit code %d, %s\ngot:\n%s\nwant:\n%s", r.code, r.err, r.out, want)
@@ -85,7 +85,7 @@ func TestPolicyOfAFile(t *testing.T) {
 		code int
 		want string
 	}{
-		{"list", []string{"list", "-f", path}, exitOK, "per-net     per_ip  20/20d"},
+		{"list", []string{"list", "-f", path}, exitOK, "per-net     per_ip  15/15d"},
 		{"list none", []string{"list", "-f", writeConfig(t, "policies: []")}, exitOK, "no policies"},
 		{"list no file", []string{"list", "-f", path + "x"}, exitFailure, "no such file"},
 		{"get", []string{"get", "per-net", "-f", path}, exitOK, "each IPv4 /24, each IPv6 /56"},

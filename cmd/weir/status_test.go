@@ -56,7 +56,7 @@ func TestStatus(t *testing.T) {
 		`(?m)^eth0  xdp, native mode, attached$`,
 		`(?m)^  program  \d+ weir_xdp, tag [0-9a-f]{16}, loaded .* ago$`,
 		`(?m)^  per-client  10/10d +10  enforce +10 +20 +0$`,
-		`(?m)^  per-net     20/20d +20  shadow +10 +0 +0$`,
+		`(?m)^  per-net     15/15d +15  shadow +10 +0 +0$`,
 		`(?m)^table  1,024 entries, 16 KiB, for all interfaces$`,
 		`(?m)^  owing +2  0.2 %$`,
 	} {

@@ -196,7 +196,7 @@ func TestLostRacesForAPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
-			other := target{"v1", HookTCEgress, ModeTCX}
+			other := target{"v1", HookTCEgress, bestTC}
 			taken := false
 			err := s.attach([]target{other, test.lost}, newSet, func(step string) error {
 				// The first swap is that of the other one.

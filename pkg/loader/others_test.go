@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weir-limiter/weir/internal/testutil"
 )
 
 // foreign is somebody else's program, which passes everything on.
@@ -85,6 +87,7 @@ func (s *stage) detach(iface string, hook Hook) error {
 func TestOthersAtATCHookStay(t *testing.T) {
 	for _, hook := range []Hook{HookTCIngress, HookTCEgress} {
 		t.Run(string(hook)+" tcx", func(t *testing.T) {
+			testutil.SkipIfKernelBelow(t, 6, 6, "no tcx")
 			s := newStage(t)
 			theirs := s.foreign(ebpf.SchedCLS, -1)
 			var list func() []ebpf.ProgramID

@@ -128,7 +128,16 @@ type target struct {
 }
 
 // everyHook are the hooks of one interface, and both ways to be at a TC hook.
-var everyHook = []target{{"v0", HookXDP, ModeNative}, {"v0", HookTCIngress, ModeTCX}, {"v0", HookTCEgress, ModeClsAct}}
+var everyHook = []target{{"v0", HookXDP, ModeNative}, {"v0", HookTCIngress, bestTC}, {"v0", HookTCEgress, ModeClsAct}}
+
+// bestTC is the best way to be at a TC hook that this kernel has: what else there is to test of the loader is so tested on kernels
+// before 6.6 as well, which have no tcx.
+var bestTC = func() Mode {
+	if ProbeTCX() != nil {
+		return ModeClsAct
+	}
+	return ModeTCX
+}()
 
 // options are those of an attachment of objects that bear a name.
 func options(name string, at []target, p set) (all []AttachOptions, err error) {
@@ -205,9 +214,14 @@ func (s *stage) onHook(x target) (program ebpf.ProgramID) {
 			return nil
 		}
 		t := hookTable[x.Hook]
-		all, err := link.QueryPrograms(link.QueryOptions{Target: iface.Attrs().Index, Attach: t.tcx})
-		for _, p := range all.Programs {
-			program = p.ID
+		if bestTC == ModeTCX {
+			all, err := link.QueryPrograms(link.QueryOptions{Target: iface.Attrs().Index, Attach: t.tcx})
+			if err != nil {
+				return err
+			}
+			for _, p := range all.Programs {
+				program = p.ID
+			}
 		}
 		filters, _ := netlink.FilterList(iface, t.parent)
 		for _, f := range filters {
@@ -215,7 +229,7 @@ func (s *stage) onHook(x target) (program ebpf.ProgramID) {
 				program = ebpf.ProgramID(bpf.Id)
 			}
 		}
-		return err
+		return nil
 	})
 	return program
 }

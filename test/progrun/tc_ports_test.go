@@ -3,6 +3,7 @@ package progrun
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -31,31 +32,43 @@ func extend(frame []byte, number byte, header []byte) []byte {
 // Whose port can't be read is passed by, or dropped, as the policy that asks for it says; one that asks for none charges it.
 func TestTCFragments(t *testing.T) {
 	onTCHooks(t, func(t *testing.T, hook loader.Hook) {
-		for _, tt := range []struct {
-			choice policy.Fragment
-			port   bool
-			passed int
+		var all []policy.Policy
+		for name, of := range map[string]struct {
+			choice  policy.Fragment
+			port    bool
+			sources []string
 		}{
-			{policy.FragmentPass, true, 5},
-			{policy.FragmentDrop, true, 0},
-			{policy.FragmentPass, false, 2},
+			"passes":   {policy.FragmentPass, true, []string{"192.0.2.0/24", "2001:db8:1::/48"}},
+			"drops":    {policy.FragmentDrop, true, []string{"198.51.100.0/24", "2001:db8:2::/48"}},
+			"portless": {policy.FragmentPass, false, []string{"203.0.113.0/24", "2001:db8:3::/48"}},
 		} {
-			p := slow("p", 2)
-			p.OnFragment = tt.choice
-			if tt.port {
+			p := slow(name, 2)
+			p.OnFragment = of.choice
+			if of.port {
 				p.Match.Protocol, p.Match.Ports = "udp", []policy.PortRange{{First: 2, Last: 2}}
 			}
-			s := loadTC(t, hook, 1024, p)
-			for i, source := range []string{"192.0.2.1", "2001:db8::1"} {
-				if got := s.passed(5, fragment(s.bytes(udp(source)))); got != tt.passed {
-					t.Errorf("%s %+v: %d of 5 passed", source, tt, got)
-				}
-				if n, want := s.counters().Unparsed["later_fragment"], uint64(5*(i+1)); tt.port && n != want {
-					t.Errorf("%s %+v: %d counted as later fragments, want %d", source, tt, n, want)
-				}
-				if got := s.passed(5, s.bytes(udp(source))); tt.port && got != 2 {
-					t.Errorf("%s %+v: %d whole packets passed, want 2", source, tt, got)
-				}
+			for _, source := range of.sources {
+				p.Match.Sources = append(p.Match.Sources, netip.MustParsePrefix(source))
+			}
+			all = append(all, p)
+		}
+		s := loadTC(t, hook, 1024, all...)
+		for i, tt := range []struct {
+			source            string
+			fragments, wholes int // of 5 each, that pass
+		}{
+			{"192.0.2.1", 5, 2}, {"2001:db8:1::1", 5, 2},
+			{"198.51.100.1", 0, 2}, {"2001:db8:2::1", 0, 2},
+			{"203.0.113.7", 2, 0}, {"2001:db8:3::1", 2, 0}, // the fragments took what there was
+		} {
+			if got := s.passed(5, fragment(s.bytes(udp(tt.source)))); got != tt.fragments {
+				t.Errorf("%s: %d of 5 fragments passed, want %d", tt.source, got, tt.fragments)
+			}
+			if n, want := s.counters().Unparsed["later_fragment"], uint64(5*(i+1)); n != want {
+				t.Errorf("%s: %d are counted as later fragments, want %d", tt.source, n, want)
+			}
+			if got := s.passed(5, s.bytes(udp(tt.source))); got != tt.wholes {
+				t.Errorf("%s: %d of 5 whole packets passed, want %d", tt.source, got, tt.wholes)
 			}
 		}
 	})

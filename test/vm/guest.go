@@ -62,9 +62,12 @@ func runGuest() error {
 
 func mountAll() error {
 	for _, m := range []struct{ kind, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"},
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"devpts", "/dev/pts"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"},
 		{"bpf", "/sys/fs/bpf"}, {"cgroup2", "/sys/fs/cgroup"},
 	} {
+		if err := os.MkdirAll(m.at, 0o755); err != nil {
+			return err
+		}
 		if err := unix.Mount(m.kind, m.at, m.kind, 0, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
@@ -142,6 +145,9 @@ func loadModules() error {
 	return nil
 }
 
+// differentialTime is for how long test/progrun's differential test draws scenarios: it runs for longer where it runs faster.
+const differentialTime = "WEIR_DIFFERENTIAL=2s"
+
 // start runs the suite to its end. test2json turns what the tests print into events, whatever they print.
 func (s *suite) start(port *os.File, m machine) error {
 	args := []string{
@@ -151,7 +157,7 @@ func (s *suite) start(port *os.File, m machine) error {
 	cmd := exec.Command(filepath.Join(binPath, "test2json"), args...)
 	cmd.Dir = filepath.Join(treePath, s.Package)
 	cmd.Stdout, cmd.Stderr = port, os.Stderr
-	cmd.Env = append(os.Environ(), "PATH="+binPath, "HOME=/tmp", testutil.WeirVariable+"="+filepath.Join(binPath, "weir"))
+	cmd.Env = append(os.Environ(), "PATH="+binPath, "HOME=/tmp", testutil.WeirVariable+"="+filepath.Join(binPath, "weir"), differentialTime)
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		return err
