@@ -138,7 +138,8 @@ func newShared(spec *ebpf.CollectionSpec, entries int, secret bucket.Secret) (_ 
 	if err != nil {
 		return nil, fmt.Errorf("count the CPUs: %w", err)
 	}
-	for _, m := range sharedPins {
+	// The table first: if there is no memory for it, the rest need not be tried.
+	for _, m := range slices.Backward(sharedPins) {
 		mapSpec := spec.Maps[m.object].Copy()
 		switch m.object {
 		case xdpMapTable:
