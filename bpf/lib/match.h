@@ -105,14 +105,22 @@ static __always_inline __u64 match_port(const struct packet *p)
 	return satisfied ? *satisfied : portless_policies; /* 65 536 entries: there always is one */
 }
 
-/* Takes out what a narrower policy replaces. All that match have their say, replaced or not. */
-static __always_inline void match_replaced(struct matched *m)
+/* What the policies in all replace together. A function of its own, for the verifier to walk once. */
+__attribute__((noinline)) __u64 match_replaced_by(__u64 all)
 {
-	__u64 all = m->apply | m->hide, out = 0;
+	__u64 out = 0;
 
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < policy_count; i++)
 		if (all >> i & 1)
 			out |= policies[i].replaces;
+	return out;
+}
+
+/* Takes out what a narrower policy replaces. All that match have their say, replaced or not. */
+static __always_inline void match_replaced(struct matched *m)
+{
+	__u64 out = match_replaced_by(m->apply | m->hide);
+
 	m->apply &= ~out;
 	m->hide &= ~out;
 }

@@ -98,6 +98,16 @@ static __always_inline void police_deny(__u32 rank, const struct packet *p, enum
 	r->slot = slot;
 }
 
+/* The same for the verifier to walk once, and not in each turn of a loop: kernels before 6.2 give up at
+ * 64 policies otherwise (TestVerifierCost in pkg/loader). */
+CHARGE_GLOBAL int police_deny_at(__u32 rank, const struct packet *p, enum verdict verdict,
+				 enum cause cause, struct ruling *r)
+{
+	if (rank < WEIR_MAX_POLICIES && verdict < VERDICT_COUNT && p && r)
+		police_deny(rank, p, verdict, cause, r);
+	return 0;
+}
+
 static __always_inline enum cause police_cause(__u32 flags)
 {
 	return flags & CHARGE_STRANGER ? CAUSE_STRANGER : CAUSE_LIMIT;
@@ -120,9 +130,12 @@ static __always_inline int police_enforce(const struct matched *m, const struct 
 		if (left & 1)
 			flags = police_charge_at(i, p, clock, &r->departure);
 	}
-	police_deny(i, p, VERDICT_DROP, police_cause(flags), r);
-	if (i)
-		police_refund(m->apply, i, p, r->departure.paced);
+	if (!i) {
+		police_deny(0, p, VERDICT_DROP, police_cause(flags), r);
+		return 0;
+	}
+	police_deny_at(i, p, VERDICT_DROP, police_cause(flags), r);
+	police_refund(m->apply, i, p, r->departure.paced);
 	return 0;
 }
 
@@ -135,21 +148,22 @@ static __always_inline void police_shadow(const struct matched *m, const struct 
 		__u32 flags;
 
 		if (m->hide >> i & 1)
-			police_deny(i, p, VERDICT_SHADOW_DROP, CAUSE_FRAGMENT, r);
+			police_deny_at(i, p, VERDICT_SHADOW_DROP, CAUSE_FRAGMENT, r);
 		if (!(m->apply >> i & 1))
 			continue;
 		flags = police_charge_at(i, p, clock, &unused);
 		if (!(flags & CHARGE_ADMITTED))
-			police_deny(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
+			police_deny_at(i, p, VERDICT_SHADOW_DROP, police_cause(flags), r);
 	}
 }
 
 /* Drops what a policy that enforces wants dropped because its port is hidden: 1 if there is one. */
-static __always_inline int police_hidden(const struct matched *m, const struct packet *p,
-					 struct ruling *r)
+CHARGE_GLOBAL int police_hidden(__u64 hide, const struct packet *p, struct ruling *r)
 {
+	if (!p || !r)
+		return 0;
 	for (__u32 i = 0; i < WEIR_MAX_POLICIES && i < enforce_count; i++) {
-		if (!(m->hide >> i & 1))
+		if (!(hide >> i & 1))
 			continue;
 		police_deny(i, p, VERDICT_DROP, CAUSE_FRAGMENT, r);
 		return 1;
@@ -188,7 +202,7 @@ static __always_inline void police(const struct packet *p, __u32 used, struct cl
 	if (police_lists(p, rule.list, clock, r))
 		return;
 	m = match_policies(p, used, rule.policies);
-	if (used & USE_ENDPOINT && m.hide && police_hidden(&m, p, r))
+	if (used & USE_ENDPOINT && m.hide && police_hidden(m.hide, p, r))
 		return;
 	if (police_enforce(&m, p, used, clock, r) && used & USE_SHADOW)
 		police_shadow(&m, p, clock, r);

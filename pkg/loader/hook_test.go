@@ -104,6 +104,17 @@ func (s *stage) onLink(name string, do func(netlink.Link) error) {
 	})
 }
 
+// rename gives an interface another name. Kernels before 6.2 want it down for that.
+func (s *stage) rename(from, to string) {
+	s.Helper()
+	s.onLink(from, func(l netlink.Link) error {
+		if err := netlink.LinkSetDown(l); err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetName(l, to), netlink.LinkSetUp(l))
+	})
+}
+
 func atBothTCHooks(mode Mode) []target {
 	return []target{{"v0", HookTCIngress, mode}, {"v0", HookTCEgress, mode}}
 }
@@ -118,7 +129,7 @@ func TestARenamedInterfaceKeepsItsAttachments(t *testing.T) {
 			s := newStage(t)
 			s.mustAttach(atBothTCHooks(mode), oldSet)
 			whole := s.objects()
-			s.onLink("v0", func(l netlink.Link) error { return netlink.LinkSetName(l, "lan.7") })
+			s.rename("v0", "lan.7")
 			renamed := []target{{"lan.7", HookTCIngress, mode}, {"lan.7", HookTCEgress, mode}}
 			s.expectEverywhere(renamed, oldSet)
 			s.mustAttach(renamed, newSet)
@@ -127,7 +138,7 @@ func TestARenamedInterfaceKeepsItsAttachments(t *testing.T) {
 			if err := s.ns.Do(func() error { return s.withLock(func(d *StateDir) error { return d.Detach("lan.7") }) }); err != nil {
 				t.Error(err)
 			}
-			s.onLink("lan.7", func(l netlink.Link) error { return netlink.LinkSetName(l, "v0") })
+			s.rename("lan.7", "v0")
 			s.expectNothing()
 		})
 	}

@@ -58,10 +58,12 @@ var onEveryKernel = []suite{
 	}},
 	{Package: "test/netns", LeftOut: []leftOut{
 		{"TestPinsOutliveAPrivateMountNamespace|TestTheFileSystemIsMountedIfNobodyDid", "sh(1) and mount(8) are not in the machine"},
-		{"TestAFloodingSourceGetsBurstPlusRate|TestBytesAreTheFramesWhole|TestTwoCPUsShareOneBucket|TestASpoofedFloodHelpsAndHurtsNobody",
+		{"TestAFloodingSourceGetsBurstPlusRate|TestBytesAreTheFramesWhole|TestTwoCPUsShareOneBucket|TestASpoofedFloodHelpsAndHurtsNobody|" +
+			"TestAChangeKilledAnywhereUnderAFlood",
 			"their floods are to exceed limits that a sender in software emulation does not reach"},
 		{"TestVerdictsAreThoseOfTheTwin|TestNoPacketPassesUnlimitedThroughKillAndUpgrade|TestSoakUnderReload|TestEverySourceHasItsOwnBucket|" +
-			"TestTheStrictestPolicyDecides|TestPacketsAndBytesTogether|TestAPrefixSharesOneBucket|TestALimitAboveTheLoadDropsNothing|TestGarbageHarmsNothing",
+			"TestTheStrictestPolicyDecides|TestPacketsAndBytesTogether|TestAPrefixSharesOneBucket|TestALimitAboveTheLoadDropsNothing|TestGarbageHarmsNothing|" +
+			"TestATightenedLimitHoldsAtOnce|TestAFailedUpdateLeavesThePoliciesEnforced",
 			"seconds of full load each, for what test/progrun shows on this kernel as well"},
 	}},
 }
