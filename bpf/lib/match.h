@@ -85,6 +85,8 @@ static __always_inline int match_ban(const struct packet *p, struct clock *clock
 	const volatile struct control_page *c = &control;
 	struct ban *ban = 0;
 
+	if (!*(const volatile __u64 *)c->bans)
+		return 0; /* neither family has any */
 	if (p->version == 4 && c->bans[0]) {
 		struct lpm_ipv4 key = match_ipv4(p);
 

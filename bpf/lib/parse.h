@@ -62,6 +62,12 @@ struct parse_cursor {
  * The protocol headers, as far as they are read. Bit fields are left out as bytes: their order is
  * the compiler's choice.
  */
+struct parse_ethernet_header { /* <linux/if_ether.h> has it packed, to be read byte by byte */
+	__u8 destination[ETH_ALEN];
+	__u8 source[ETH_ALEN];
+	__be16 proto;
+};
+
 struct parse_vlan {
 	__be16 tci;
 	__be16 inner_proto;
@@ -307,12 +313,12 @@ static __always_inline int parse_ipv6(struct parse_cursor *c, const struct parse
 static __always_inline int parse_ethernet(struct parse_cursor *c, const struct parse_view *view,
 					  struct packet *p)
 {
-	const struct ethhdr *eth = parse_take(c, sizeof(*eth));
+	const struct parse_ethernet_header *eth = parse_take(c, sizeof(*eth));
 	__be16 proto;
 
 	if (!eth)
 		return UNPARSED_TRUNCATED;
-	proto = eth->h_proto;
+	proto = eth->proto;
 	for (int i = 0; i < PARSE_MAX_VLAN_TAGS && parse_is_vlan(proto); i++) {
 		const struct parse_vlan *tag = parse_take(c, sizeof(*tag));
 

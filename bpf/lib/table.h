@@ -16,7 +16,7 @@
  *   3. CPU A found its source's entry, B claims it for another source, A charges it: the newcomer
  *      pays for A's packet. One packet's cost, against the newcomer.
  *   4. All ways owe, B claims one and clears its debt; between the two A, of the same new source,
- *      charges the old debt: A's packet is denied, or B's clearing forgets its charge. One packet.
+ *      charges the old debt: A's packet is denied, or B's clearing fails and the newcomer keeps it.
  *   5. Two CPUs bring the same new source and choose different ways, because a third changed the
  *      order between them: two entries. All later packets find the first; the other one expires. One
  *      packet.
@@ -45,7 +45,6 @@
 #define TABLE_WORTH_NOTHING (-0x7fffffffffffffffLL - 1)
 
 #define TABLE_LOAD(field) (*(const volatile __typeof__(field) *)&(field))
-#define TABLE_STORE(field, value) (*(volatile __typeof__(field) *)&(field) = (value))
 
 /* The first word of an entry, as one number in the byte order of the machine. */
 union table_tag {
@@ -115,6 +114,7 @@ static __always_inline __u32 table_claim(struct bucket_set *set, __u32 fingerpri
 	struct bucket_entry *victim;
 	__u32 way, flags;
 	__s64 worth;
+	__u64 tat;
 
 	way = table_victim(set, now, &worth);
 	victim = &set->way[way];
@@ -124,12 +124,15 @@ static __always_inline __u32 table_claim(struct bucket_set *set, __u32 fingerpri
 	old.word = TABLE_LOAD(*(__u64 *)victim);
 	/* Look again now that the tag is known: had the entry been claimed and charged since, the
 	 * swap below would succeed on the new tag and take over its debt. */
+	tat = TABLE_LOAD(victim->tat);
 	if (table_worth(victim, now) != worth)
 		return 0;
 	if (__sync_val_compare_and_swap((__u64 *)victim, old.word, mine.word) != old.word)
 		return 0;
+	/* Only if nobody has charged it since: a CPU that is kept from running between these two swaps,
+	 * as a virtual one may be for long, would forget all that others take in the meantime. */
 	if (worth > 0 || worth == TABLE_WORTH_NOTHING)
-		TABLE_STORE(victim->tat, now);
+		__sync_val_compare_and_swap(&victim->tat, tat, now);
 	return flags | TAKE_CLAIMED | way << TABLE_WAY_SHIFT;
 }
 

@@ -188,7 +188,7 @@ _Static_assert(sizeof(struct ban) == 16, "ban is shared with Go");
 /* What user space sets while packets go by. */
 struct control_page {
 	__u64 events_until; /* ns of the monotonic clock: somebody listens until then */
-	__u32 bans[2];      /* entries in bans4 and bans6; at 0 they are not asked */
+	__u32 bans[2];      /* entries in bans4 and bans6; at 0 they are not asked. */
 };
 _Static_assert(sizeof(struct control_page) == 16, "control_page is shared with Go");
 

@@ -133,12 +133,12 @@ func claim(set *[SetWays]entry, fingerprint uint32, now Ticks, evictDebt bool) (
 			return nil, flags
 		}
 	}
-	old := victim.tag.Load()
+	old, tat := victim.tag.Load(), victim.tat.Load()
 	if worth(victim, now) != least || !victim.tag.CompareAndSwap(old, tag{fingerprint: fingerprint}.word()) {
 		return nil, 0
 	}
 	if least > 0 || least == worthNothing {
-		victim.tat.Store(uint64(now))
+		victim.tat.CompareAndSwap(tat, uint64(now)) // not if somebody has charged it since: see table.h
 	}
 	return victim, flags | Claimed
 }
