@@ -65,6 +65,7 @@ var onEveryKernel = []suite{
 			"TestTheStrictestPolicyDecides|TestPacketsAndBytesTogether|TestAPrefixSharesOneBucket|TestALimitAboveTheLoadDropsNothing|TestGarbageHarmsNothing|" +
 			"TestATightenedLimitHoldsAtOnce|TestAFailedUpdateLeavesThePoliciesEnforced",
 			"seconds of full load each, for what test/progrun shows on this kernel as well"},
+		{"TestASecondInstanceNamesTheFirst|TestTwoStateDirectoriesWorkSideBySide", "locks and directories, which are the same on every kernel"},
 	}},
 }
 
