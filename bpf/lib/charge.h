@@ -58,10 +58,15 @@ static __always_inline __u8 charge_tag(__u64 hash)
 static __always_inline void charge_mark(const struct charge *c)
 {
 	struct tag_pair *tags = charge_tags(c->hash);
-	__u32 way = c->table.claimed - 1;
+	__u64 way = c->table.claimed - 1;
+	__u8 *first;
 
-	if (tags && way < WEIR_SET_WAYS)
-		tags->tag[charge_first_tag(c->hash) + way] = charge_tag(c->hash);
+	if (!tags || way >= WEIR_SET_WAYS)
+		return;
+	first = &tags->tag[charge_first_tag(c->hash)];
+	/* One step after the other: kernel 6.1 loses track of the sum of both. */
+	asm volatile("" : "+r"(first));
+	first[way] = charge_tag(c->hash);
 }
 
 /* Whether the source has an entry. Of strangers one in 64 has somebody's tag, and is looked for. */

@@ -57,7 +57,7 @@ func newImage(ctx context.Context, dir string, machines []machine) (*image, erro
 		}
 	}
 	// What tests of several packages read, and the object that the benchmark is compared with.
-	for _, d := range []string{"testdata", "bpf/bench"} {
+	for _, d := range []string{"testdata", "examples", "bpf/bench"} {
 		if err := os.CopyFS(filepath.Join(root, treePath, d), os.DirFS(d)); err != nil {
 			return nil, err
 		}
