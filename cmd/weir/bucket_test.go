@@ -193,7 +193,7 @@ policies:
   - {name: everything, scope: global, layer: kernel, limit: 20, window: 20d, mode: shadow}
 `)
 	s.ok(t, "attach", "eth0", "-c", config)
-	s.ok(t, "attach", "eth0", "-c", config, "--hook", "tc-egress")
+	s.ok(t, "attach", "eth0", "-c", config, "--hook", "tc-egress", "--mode", "clsact")
 	s.send(t, netip.MustParseAddr("192.0.2.77"), 4) // to udp/9
 	s.send(t, netip.MustParseAddr("192.0.2.78"), 3)
 	for _, c := range []struct {

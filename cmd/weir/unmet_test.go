@@ -56,10 +56,10 @@ policies:
 	if r := s.weir(t, "attach", "eth0", "-c", file); r.code != exitOK || r.err != "weir: "+warning {
 		t.Errorf("attach: %+v", r)
 	}
-	if r := s.weir(t, "attach", "eth0", "-c", file, "--hook", "tc-egress"); r.code != exitOK || r.err != "" {
+	if r := s.weir(t, "attach", "eth0", "-c", file, "--hook", "tc-egress", "--mode", "clsact"); r.code != exitOK || r.err != "" {
 		t.Errorf("attach to the other hook: %+v", r)
 	}
-	if r := s.weir(t, "attach", "eth0", "-c", file, "--hook", "tc-ingress"); r.code != exitOK ||
+	if r := s.weir(t, "attach", "eth0", "-c", file, "--hook", "tc-ingress", "--mode", "clsact"); r.code != exitOK ||
 		r.err != "weir: every packet that comes in by eth0 is charged at xdp and at tc-ingress (keep one: weir detach eth0 --hook xdp)\n" {
 		t.Errorf("attach to both hooks on the way in: %+v", r)
 	}
