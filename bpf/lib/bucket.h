@@ -20,7 +20,9 @@
 
 #define BUCKET_TICK_SHIFT 8                   /* ticks per nanosecond, as a power of two */
 #define BUCKET_DEPTH_MAX (1ULL << 61)         /* 104 days: the longest that a bucket may take to fill */
-#define BUCKET_SKEW_MAX (1ULL << 28)          /* 1.05 ms: more than two CPUs' clocks ever differ */
+/* 1.07 s: more than two CPUs' clocks ever differ, and longer than a virtual CPU is usually kept from
+ * running between reading its clock and using what it read. */
+#define BUCKET_SKEW_MAX (1ULL << 38)
 
 static __always_inline __u64 bucket_ticks(__u64 ns)
 {

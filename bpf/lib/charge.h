@@ -116,11 +116,18 @@ CHARGE_GLOBAL __u32 charge_try(struct charge *c)
 {
 	const volatile struct rate *rate;
 	struct bucket_limit limit;
+	struct bucket_entry *e;
 	struct bucket_set *set;
-	__u32 took;
+	__u32 flags = 0;
 
 	if (!c)
 		return TAKE_ADMITTED;
+	set = charge_set(c->hash);
+	if (!set)
+		return TAKE_ADMITTED; /* index <= table_mask, which the verifier can't know */
+	e = table_enter(set, table_fingerprint(c->hash), c->now, &c->table, &flags);
+	if (!e)
+		return flags;
 	rate = charge_rate(c);
 	limit = (struct bucket_limit){
 		.token_time = rate->limit.token_time,
@@ -128,13 +135,7 @@ CHARGE_GLOBAL __u32 charge_try(struct charge *c)
 		.burst = rate->limit.burst,
 		.frac_bits = rate->limit.frac_bits,
 	};
-	set = charge_set(c->hash);
-	if (!set)
-		return TAKE_ADMITTED; /* index <= table_mask, which the verifier can't know */
-	took = table_try(set, table_fingerprint(c->hash), &limit, c->now, &c->table);
-	if (took & TAKE_CLAIMED)
-		charge_mark(c);
-	return took;
+	return flags | table_settle(e, &limit, c->now, &c->table);
 }
 
 /* Gives tokens back to a bucket in the table. */
@@ -163,6 +164,8 @@ static __always_inline __u32 charge_table(struct charge *c, struct clock *clock)
 	}
 	flags = table_give_up(flags, &c->table);
 taken:
+	if (flags & TAKE_CLAIMED)
+		charge_mark(c);
 	flags &= ~TAKE_RETRY;
 	if (flags & (TAKE_PRESSURE | TAKE_CONTENDED))
 		stats_table(!!(flags & TAKE_PRESSURE), !!(flags & TAKE_CONTENDED));

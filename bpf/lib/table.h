@@ -17,9 +17,9 @@
  *      pays for A's packet. One packet's cost, against the newcomer.
  *   4. All ways owe, B claims one and clears its debt; between the two A, of the same new source,
  *      charges the old debt: A's packet is denied, or B's clearing fails and the newcomer keeps it.
- *   5. Two CPUs bring the same new source and choose different ways, because a third changed the
- *      order between them: two entries. All later packets find the first; the other one expires. One
- *      packet.
+ *   5. Two CPUs bring the same new source and choose different ways, because what one of them claimed
+ *      changed the order for the other: each looks once more after its claim, and gives it up if the
+ *      source has another entry. Exact.
  *   6. A refund meets an entry that was claimed meanwhile: it finds no fingerprint and gives nothing
  *      back (one packet, against the source), or the claim comes in between (one packet, for the
  *      newcomer).
@@ -69,6 +69,15 @@ static __always_inline struct bucket_entry *table_find(struct bucket_set *set, _
 		if (TABLE_LOAD(set->way[i].fingerprint) == fingerprint)
 			return &set->way[i];
 	return 0;
+}
+
+static __always_inline __u32 table_count(struct bucket_set *set, __u32 fingerprint)
+{
+	__u32 count = 0;
+
+	for (int i = 0; i < WEIR_SET_WAYS; i++)
+		count += TABLE_LOAD(set->way[i].fingerprint) == fingerprint;
+	return count;
 }
 
 /*
@@ -133,6 +142,10 @@ static __always_inline __u32 table_claim(struct bucket_set *set, __u32 fingerpri
 	 * as a virtual one may be for long, would forget all that others take in the meantime. */
 	if (worth > 0 || worth == TABLE_WORTH_NOTHING)
 		__sync_val_compare_and_swap(&victim->tat, tat, now);
+	if (table_count(set, fingerprint) > 1) {
+		__sync_val_compare_and_swap((__u64 *)victim, mine.word, 0);
+		return 0; /* another CPU brought the same source: look again */
+	}
 	return flags | TAKE_CLAIMED | way << TABLE_WAY_SHIFT;
 }
 
@@ -171,39 +184,52 @@ static __always_inline int table_decide(const struct bucket_limit *l, __u64 tat,
 	return 1;
 }
 
-/*
- * Tries once to charge the source's bucket, giving it one first if need be. TAKE_RETRY says that another
- * CPU went ahead.
- */
-static __always_inline __u32 table_try(struct bucket_set *set, __u32 fingerprint, const struct bucket_limit *l,
-			   __u64 now, struct table_charge *c)
+/* Finds the source's entry, or gives it one; 0 if there is none to be had, and *flags says why. */
+static __always_inline struct bucket_entry *table_enter(struct bucket_set *set, __u32 fingerprint,
+							__u64 now, struct table_charge *c,
+							__u32 *flags)
 {
-	struct bucket_entry *e;
-	__u64 tat, next;
-	__u32 flags = 0;
-	int admitted;
+	struct bucket_entry *e = table_find(set, fingerprint);
+	__u32 claim;
 
-	e = table_find(set, fingerprint);
-	if (!e) {
-		__u32 claim = table_claim(set, fingerprint, now, c->evict_debt);
-
-		flags = claim & (TAKE_PRESSURE | TAKE_CLAIMED);
-		if (claim == TAKE_PRESSURE)
-			return flags;
-		if (!(claim & TAKE_CLAIMED))
-			return flags | TAKE_RETRY;
-		c->claimed = (claim >> TABLE_WAY_SHIFT & (WEIR_SET_WAYS - 1)) + 1;
-		e = &set->way[c->claimed - 1];
+	if (e)
+		return e;
+	claim = table_claim(set, fingerprint, now, c->evict_debt);
+	*flags = claim & (TAKE_PRESSURE | TAKE_CLAIMED);
+	if (!(claim & TAKE_CLAIMED)) {
+		if (claim != TAKE_PRESSURE)
+			*flags |= TAKE_RETRY;
+		return 0;
 	}
-	tat = TABLE_LOAD(e->tat);
-	admitted = table_decide(l, tat, now, c, &next);
+	c->claimed = (claim >> TABLE_WAY_SHIFT & (WEIR_SET_WAYS - 1)) + 1;
+	return &set->way[c->claimed - 1];
+}
+
+/* Charges an entry: TAKE_ADMITTED, 0, or TAKE_RETRY if another CPU went ahead. */
+static __always_inline __u32 table_settle(struct bucket_entry *e, const struct bucket_limit *l,
+					  __u64 now, struct table_charge *c)
+{
+	__u64 tat = TABLE_LOAD(e->tat), next;
+	int admitted = table_decide(l, tat, now, c, &next);
+
 	if (next == tat)
-		return flags | admitted; /* denied, or a cost that rounds to nothing */
+		return admitted; /* denied, or a cost that rounds to nothing */
 	if (__sync_val_compare_and_swap(&e->tat, tat, next) != tat)
-		return flags | TAKE_RETRY;
+		return TAKE_RETRY;
 	if (admitted)
 		__sync_fetch_and_add(&e->used, c->tokens + (c->took_extra ? c->more : 0));
-	return flags | admitted;
+	return admitted;
+}
+
+/* Tries once to charge the source's bucket, giving it one first if need be. */
+static __always_inline __u32 table_try(struct bucket_set *set, __u32 fingerprint,
+				       const struct bucket_limit *l, __u64 now,
+				       struct table_charge *c)
+{
+	__u32 flags = 0;
+	struct bucket_entry *e = table_enter(set, fingerprint, now, c, &flags);
+
+	return e ? flags | table_settle(e, l, now, c) : flags;
 }
 
 /* What the tries came to, of which the last one lost too. Others took tokens meanwhile, so the bucket

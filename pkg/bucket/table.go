@@ -140,6 +140,12 @@ func claim(set *[SetWays]entry, fingerprint uint32, now Ticks, evictDebt bool) (
 	if least > 0 || least == worthNothing {
 		victim.tat.CompareAndSwap(tat, uint64(now)) // not if somebody has charged it since: see table.h
 	}
+	for i := range set {
+		if e := &set[i]; e != victim && e.loadTag().fingerprint == fingerprint {
+			victim.tag.CompareAndSwap(tag{fingerprint: fingerprint}.word(), 0)
+			return nil, 0 // somebody else brought the same source: look again
+		}
+	}
 	return victim, flags | Claimed
 }
 
