@@ -20,9 +20,7 @@
 
 #define BUCKET_TICK_SHIFT 8                   /* ticks per nanosecond, as a power of two */
 #define BUCKET_DEPTH_MAX (1ULL << 61)         /* 104 days: the longest that a bucket may take to fill */
-/* 1.07 s: more than two CPUs' clocks ever differ, and longer than a virtual CPU is usually kept from
- * running between reading its clock and using what it read. */
-#define BUCKET_SKEW_MAX (1ULL << 38)
+#define BUCKET_SKEW_MAX (1ULL << 38)          /* 1.07 s: more than a CPU is ever late, see bucket_charge */
 
 static __always_inline __u64 bucket_ticks(__u64 ns)
 {
@@ -55,7 +53,10 @@ static __always_inline __u64 bucket_cost(const struct bucket_limit *l, __u64 tok
  * Decides whether what costs so many ticks may pass at now, and writes the TAT that the bucket has
  * afterwards to *next: unchanged on a denial, with one exception. A debt beyond the depth can only
  * come from a policy that was tightened since; a bucket cannot be emptier than empty, so such a debt
- * is cut to the depth, and a source does not wait out what an older, slower policy made it owe.
+ * is cut to the depth, and a source does not wait out what an older, slower policy made it owe. By
+ * less than BUCKET_SKEW_MAX it may as well be that this CPU is late: that others went on charging
+ * while it was kept from running (a virtual one, say) between its look at the clock and here. To cut
+ * then would forget what they charged.
  */
 static __always_inline int bucket_charge(const struct bucket_limit *l, __u64 tat, __u64 now,
 					 __u64 cost, __u64 *next)

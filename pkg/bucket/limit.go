@@ -18,8 +18,7 @@ const (
 	// two instants that means anything is larger, so that a wrapped counter can be told from it.
 	DepthMax Ticks = 1 << 61
 
-	// skewMax is more than the clocks of two CPUs ever differ, and longer than a virtual CPU is usually kept from
-	// running between reading its clock and using what it read: 1.07 s.
+	// skewMax is longer than a CPU is kept from running between its look at the clock and its swap: 1.07 s.
 	skewMax Ticks = 1 << 38
 
 	// wholeTicks is the shortest token time that is kept in whole ticks, 10 ns. Rounding it moves
