@@ -121,7 +121,7 @@ func (r *runner) scenarioContest(s *scenario, cpus []int) (*contest, error) {
 	}
 	l, err := newLRU(r.comparison, s.policies[0], s.entries)
 	if err == nil {
-		r.report.Memory = &Memory{Sources: s.entries, Weir: uint64(w.Table().Sets() * bucket.SetSize), LRU: l.memory()}
+		r.report.Memory = &Memory{Sources: s.entries, Weir: uint64(w.Table().Sets() * (bucket.SetSize + bucket.SetWays)), LRU: l.memory()}
 	}
 	usual.title, usual.claim = nameLRU, all(s.lru)
 	return c, c.add(r.programLane(usual, s.sources, l, err))

@@ -14,7 +14,9 @@ import (
 // spoofed is the worst there is: every event is of somebody new, who takes over a counter in each ranking.
 func spoofed(n int) loader.Event {
 	e := event(0, float64(n)/2000, policy.VerdictShadowDrop, 10)
-	e.Source = netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, rand.Uint32())))
+	var address [4]byte // a slice would be an allocation of this function's own
+	binary.BigEndian.PutUint32(address[:], rand.Uint32())
+	e.Source = netip.AddrFrom4(address)
 	return e
 }
 
