@@ -79,7 +79,7 @@ func TestRunPrograms(t *testing.T) {
 			t.Errorf("progress of %q: ended with round %d of %d", what, n, r.Rounds)
 		}
 	}
-	if m := report.Memory; m == nil || m.Sources != r.entries || m.Weir != 16*uint64(r.entries) {
+	if m := report.Memory; m == nil || m.Sources != r.entries || m.Weir != 17*uint64(r.entries) {
 		t.Errorf("memory: %+v", m)
 	}
 	if m := report.Machine; m.CPU == "" || m.Kernel == "" || m.CPUs < 1 {
