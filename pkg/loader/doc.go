@@ -3,7 +3,12 @@
 // All of it is pinned below one state directory in a bpf file system:
 //
 //	/sys/fs/bpf/weir/
-//	    table                  every bucket, shared by all interfaces and hooks
+//	    table                  every bucket, shared by all interfaces and hooks, as are all that follow
+//	    tags                   a byte of each entry, to tell strangers by
+//	    slots                  what each CPU knows of buckets
+//	    bans4, bans6           timed bans
+//	    control                what user space tells the programs while packets go by
+//	    events                 samples of the traffic
 //	    identity               the secret of the hash, and the layout's version
 //	    xdp:eth0@4026531840/   an attachment: hook, interface, network namespace; "%2e" stands for a dot
 //	        link-native        what holds the program on the hook, named by the mode: a link, or for
@@ -11,6 +16,8 @@
 //	        set-1234/          a program, by its id, with the maps that are its own
 //	            program
 //	            constants      the policies, as the program has them (.rodata)
+//	            document       the same, as they were written
+//	            sources4, sources6, ports   what they match
 //	            policy_stats   counters, kept when the policies change
 //	            interface_stats
 //
