@@ -68,8 +68,11 @@ func openBanMaps(open func(object string) (*ebpf.Map, error)) (_ *banMaps, err e
 			err = errors.Join(err, m.close())
 		}
 	}()
-	for object, to := range map[string]**ebpf.Map{xdpMapBans4: &m.v4, xdpMapBans6: &m.v6, controlSection: &m.control} {
-		if *to, err = open(object); err != nil {
+	for _, part := range []struct {
+		object string
+		to     **ebpf.Map
+	}{{xdpMapBans4, &m.v4}, {xdpMapBans6, &m.v6}, {controlSection, &m.control}} {
+		if *part.to, err = open(part.object); err != nil {
 			return nil, err
 		}
 	}
