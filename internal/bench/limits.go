@@ -81,14 +81,6 @@ const (
 	newSources = 10_000
 )
 
-// unenforced tells what keeps this version of weir from enforcing the policies; empty: nothing.
-func unenforced(policies []policy.Policy) string {
-	if faults := policy.ValidateSet(policies); len(faults) > 0 {
-		return faults[0].Problem
-	}
-	return ""
-}
-
 // mixed are policies that differ in all that a version of weir branches on, so that the verifier has to walk every branch.
 func mixed(n int) []policy.Policy {
 	policies := generous(n)

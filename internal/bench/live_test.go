@@ -85,9 +85,8 @@ func TestLiveFlood(t *testing.T) {
 	}
 	checkFigures(t, r.report)
 	row := r.report.Rows[0]
-	enforced := unenforced([]policy.Policy{tight()}) == ""
-	if i := row.find(nameWeir); i >= 0 != enforced {
-		t.Errorf("weir is measured: %v, although it enforces the policy: %v", i >= 0, enforced)
+	if row.find(nameWeir) < 0 {
+		t.Errorf("contenders %+v, want weir among them", row.Contenders)
 	}
 }
 
