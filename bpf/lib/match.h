@@ -40,7 +40,7 @@ static __always_inline struct lpm_ipv6 match_ipv6(const struct packet *p)
 	return key;
 }
 
-/* Whether a source is in one of few prefixes. A trie takes 30 ns for one, these take one each. */
+/* Whether a source is in one of few prefixes: no call, and no pointer to follow, as a trie has. */
 static __always_inline void match_few(const struct packet *p, struct source_rule *sum)
 {
 	__u32 from = p->version == 4 ? 0 : few_sources4;
