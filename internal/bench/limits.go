@@ -92,6 +92,23 @@ func mixed(n int) []policy.Policy {
 		if i > n/2 {
 			p.Mode = policy.ModeShadow
 		}
+		mixMatch(p, i)
 	}
 	return policies
+}
+
+// mixMatch gives the i-th of the mixed policies a scope, and something to match.
+func mixMatch(p *policy.Policy, i int) {
+	p.Scope = []policy.Scope{policy.ScopePerIP, policy.ScopePerEndpoint, policy.ScopeGlobal}[i%3]
+	switch i % 4 {
+	case 1:
+		p.Match.Protocol, p.Match.Ports = "udp", []policy.PortRange{{First: 53, Last: 53}}
+	case 2:
+		p.Match.Sources = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+		p.Replaces = []string{fmt.Sprintf("generous-%d", i-1)}
+	case 3:
+		if p.Scope == policy.ScopePerIP {
+			p.NewSources = &policy.NewSources{Limit: newSources, Window: time.Second}
+		}
+	}
 }

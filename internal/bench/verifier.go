@@ -93,7 +93,7 @@ func programCosts(hook loader.Hook, policies int) (_ []ProgramCost, err error) {
 func mixedAt(hook loader.Hook, n int) []policy.Policy {
 	policies := mixed(n)
 	for i := range policies {
-		if hook == loader.HookTCEgress && i%3 == 0 {
+		if hook == loader.HookTCEgress && i%3 == 0 && policies[i].NewSources == nil {
 			policies[i].Action = policy.ActionPace
 		}
 	}
