@@ -43,11 +43,13 @@ const (
 	AlgorithmTokenBucket   Algorithm = "token_bucket"
 	AlgorithmSlidingWindow Algorithm = "sliding_window"
 	AlgorithmFixedWindow   Algorithm = "fixed_window"
+	AlgorithmLeakyBucket   Algorithm = "leaky_bucket" // paces: says how long to wait
+	AlgorithmConcurrency   Algorithm = "concurrency"  // limits what is in flight; window is a lease's life
 )
 
 // Algorithms returns every algorithm.
 func Algorithms() []Algorithm {
-	return []Algorithm{AlgorithmTokenBucket, AlgorithmSlidingWindow, AlgorithmFixedWindow}
+	return []Algorithm{AlgorithmTokenBucket, AlgorithmSlidingWindow, AlgorithmFixedWindow, AlgorithmLeakyBucket, AlgorithmConcurrency}
 }
 
 // Layer says who enforces a policy.

@@ -1,0 +1,47 @@
+package limiter
+
+import "time"
+
+// Health says how the limiter is.
+type Health struct {
+	RedisConfigured     bool      `json:"redis_configured"`
+	RedisAvailable      bool      `json:"redis_available"`
+	ConsecutiveFailures uint64    `json:"consecutive_failures"`
+	TotalRequests       uint64    `json:"total_requests"`
+	Since               time.Time `json:"since"`
+}
+
+// Stats are figures since the limiter was made.
+type Stats struct {
+	TotalRequests    uint64  `json:"total_requests"`
+	RedisRequests    uint64  `json:"redis_requests"`
+	FallbackRequests uint64  `json:"fallback_requests"` // decided in memory because Redis was away
+	MemoryRequests   uint64  `json:"memory_requests"`   // decided in memory because that is what policies ask for
+	AllowedRequests  uint64  `json:"allowed_requests"`
+	ExceededRequests uint64  `json:"exceeded_requests"`
+	AverageLatencyMS float64 `json:"average_latency_ms"`
+	ActivePolicies   int     `json:"active_policies"`
+	// Policies has every policy that is in force, in the order of evaluation.
+	Policies []PolicyStats `json:"policies"`
+	Table    TableStats    `json:"table"`
+}
+
+// PolicyStats are the decisions of one policy.
+type PolicyStats struct {
+	Policy string `json:"policy"`
+	Mode   string `json:"mode"`
+	// Hits are the requests that it applied to: Allowed, Exceeded and ShadowExceeded together.
+	Hits           uint64 `json:"hits"`
+	Allowed        uint64 `json:"allowed"`
+	Exceeded       uint64 `json:"exceeded"`
+	ShadowExceeded uint64 `json:"shadow_exceeded"`
+}
+
+// TableStats says how full the bucket table is.
+type TableStats struct {
+	Capacity int    `json:"capacity"`
+	Claimed  int    `json:"claimed"`
+	Owing    int    `json:"owing"`
+	Pressure uint64 `json:"pressure"` // requests of buckets without an entry which found all entries of their set owing
+	Bytes    int    `json:"bytes"`
+}
