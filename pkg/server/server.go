@@ -45,7 +45,15 @@ type Options struct {
 	Bans Bans
 	// Top answers GET /v1/top; nil: nobody does.
 	Top http.Handler
-	Log *slog.Logger
+	// Checker answers POST /v1/check and /v1/release, and with Identity /v1/auth; nil: nobody does.
+	Checker Checker
+	// Identity tells /v1/auth who is asking, and for what; nil: it is not served.
+	Identity Identity
+	// Figures answers GET /v1/health and /v1/stats; nil: nobody does.
+	Figures Figures
+	// Buckets answers /v1/buckets; nil: nobody does.
+	Buckets Buckets
+	Log     *slog.Logger
 }
 
 // Server answers HTTP requests.
