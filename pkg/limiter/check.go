@@ -26,9 +26,8 @@ func (l *Limiter) CheckRequest(ctx context.Context, key string, r *RequestContex
 // ctx, which takes longer than the decision.
 func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
 	var few [fewCharges]charge
-	var own Rule // of a limit that comes with the query
 	now := l.now()
-	charges, err := l.charges(few[:0], &q, &own, 0, &r)
+	charges, err := l.charges(few[:0], &q, 0, &r)
 	if err != nil || r.List != policy.ListNone {
 		l.count(0, r.Allowed, err, now)
 		return r, err
@@ -57,8 +56,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 	charges, now, denied := few[:0], l.now(), false
 	for i := range queries {
 		results[i] = Result{}
-		// The rule of a limit that comes with the query has to outlive this round.
-		if charges, err = l.charges(charges, &queries[i], new(Rule), i, &results[i]); err != nil {
+		if charges, err = l.charges(charges, &queries[i], i, &results[i]); err != nil {
 			return i, err
 		}
 		denied = denied || results[i].List == policy.ListDeny
@@ -84,7 +82,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 
 // charges appends the buckets that a query asks to all. If a list decides instead, or nothing at all, r
 // says so.
-func (l *Limiter) charges(all []charge, q *Query, own *Rule, query int, r *Result) ([]charge, error) {
+func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
 	r.List = policy.ListNone
 	r.Allowed = true
 	switch {
@@ -96,7 +94,8 @@ func (l *Limiter) charges(all []charge, q *Query, own *Rule, query int, r *Resul
 	case q.Request != nil:
 		return l.requestCharges(all, q, query, r)
 	}
-	if err := l.ownRule(own, q); err != nil {
+	own, err := l.ownRule(q)
+	if err != nil {
 		return all, err
 	}
 	return append(all, charge{rule: own, hash: own.space.text(q.Key), hits: q.Hits, query: query}), nil

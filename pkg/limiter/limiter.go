@@ -49,6 +49,7 @@ type Limiter struct {
 	// Of limits that come with a query.
 	own      *counters
 	ownSpace space
+	ownRules ownRules
 
 	mu           sync.Mutex // of changes of set, and of what follows
 	ruleCounters map[string]*counters

@@ -2,34 +2,49 @@ package limiter
 
 import (
 	"fmt"
+	"sync/atomic"
+	"time"
 
-	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // OwnPolicy is what results call a limit that came with its query.
 const OwnPolicy = "request"
 
-// ownRule makes r the rule of a limit that comes with a query. It asks for no memory: that is why the
-// algorithm is part of the rule's own.
-func (l *Limiter) ownRule(r *Rule, q *Query) error {
+// ownRules remembers the rules of limits that came with queries, each in the one place that it may have:
+// most who ask do so with the same few limits, and what is forgotten is made again.
+type ownRules [1 << 8]atomic.Pointer[Rule]
+
+// ownRule is the rule of a limit that comes with a query.
+func (l *Limiter) ownRule(q *Query) (*Rule, error) {
 	if bad := checkText("key", q.Key, mustBeThere); bad != nil {
-		return bad
+		return nil, bad
 	}
-	p := policy.Policy{Name: OwnPolicy, Limit: q.Limit, Window: q.Window, Burst: q.Limit}
-	for _, f := range p.RateFaults() {
-		return &QueryError{f.Path, f.Problem, f.Mend}
+	which := mix(q.Limit ^ mix(uint64(q.Window)))
+	place := &l.ownRules[which%uint64(len(l.ownRules))]
+	if r := place.Load(); r != nil && r.policy.Limit == q.Limit && r.policy.Window == q.Window {
+		return r, nil
 	}
-	limit, err := bucket.NewLimit(q.Limit, q.Window, q.Limit)
+	r, err := l.newOwnRule(q.Limit, q.Window)
 	if err != nil {
-		return &QueryError{"limit", err.Error(), "choose a rate from 1/day to 100000000/s"}
+		return nil, err
 	}
-	r.own = tokenBucket{limit, true}
-	r.policy, r.algorithm, r.counters = p, &r.own, l.own
-	// Who asks with another limit has another bucket: a debt in tokens of the one means nothing in the other.
-	r.space = l.ownSpace
-	r.space.offset = mix(r.space.offset ^ q.Limit ^ mix(uint64(q.Window)))
-	return nil
+	// Who asks with another limit has another bucket: a debt to the one means nothing to the other.
+	r.space.offset = mix(r.space.offset ^ which)
+	place.Store(r)
+	return r, nil
+}
+
+func (l *Limiter) newOwnRule(limit uint64, window time.Duration) (*Rule, error) {
+	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests}
+	if faults := p.RateFaults(); faults != nil {
+		return nil, &QueryError{faults[0].Path, faults[0].Problem, faults[0].Mend}
+	}
+	algorithm, err := newTokenBucket(p)
+	if err != nil {
+		return nil, &QueryError{"limit", err.Error(), "choose a rate from 1/day to 100000000/s"}
+	}
+	return &Rule{policy: p, algorithm: algorithm, counters: l.own, space: l.ownSpace}, nil
 }
 
 type textNeed bool

@@ -24,8 +24,6 @@ type Rule struct {
 	template   policy.Template
 	order      int     // of evaluation
 	replacedBy []*Rule // where they apply too
-
-	own tokenBucket // the algorithm of a limit that comes with its query
 }
 
 // newRule makes what the limiter charges of a policy.
