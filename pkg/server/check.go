@@ -83,7 +83,6 @@ func (c *checks) check(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		writeProblem(w, c.failures.blame(err))
 	case !res.Allowed:
-		w.Header().Set("Cache-Control", "no-store")
 		middleware.WriteDenied(w, r, c.dialect, &res, now)
 	default:
 		answer := c.answer(&res, now)
