@@ -8,6 +8,7 @@ import (
 
 	pb "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 
+	"github.com/weir-limiter/weir/pkg/identity"
 	"github.com/weir-limiter/weir/pkg/limiter"
 )
 
@@ -55,7 +56,7 @@ func (w *work) request(i int, d *pbDescriptor) error {
 			err = once(&r.Endpoint, fit(value))
 		case "api_key":
 			if value != "" {
-				err = once(&r.APIKey, hashAPIKey(value))
+				err = once(&r.APIKey, identity.HashAPIKey(value))
 			}
 		case "client_ip", "remote_address":
 			err = address(&r.ClientIP, value)
