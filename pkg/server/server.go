@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/weir-limiter/weir/pkg/middleware"
 )
 
 // What a client may take of the server's time and memory. Requests are short, and most have no body;
@@ -49,6 +51,8 @@ type Options struct {
 	Checker Checker
 	// Identity tells /v1/auth who is asking, and for what; nil: it is not served.
 	Identity Identity
+	// Headers says which rate limit headers answers of /v1/check and /v1/auth have.
+	Headers middleware.Dialect
 	// Figures answers GET /v1/health and /v1/stats; nil: nobody does.
 	Figures Figures
 	// Buckets answers /v1/buckets; nil: nobody does.
