@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -99,20 +100,20 @@ func (p *Policy) drawOptions(t *rapid.T) {
 // drawOff draws valid policies that are off, and may have anything.
 func drawOff(name string) *rapid.Generator[Policy] {
 	return rapid.Custom(func(t *rapid.T) Policy {
-		texts := rapid.MapOfN(rapid.StringMatching(`[A-Za-z-]{1,5}`), rapid.String(), 1, 3)
+		texts := rapid.MapOfN(rapid.StringMatching(`[A-Za-z-]{1,5}`), rapid.StringMatching(`[^*]{1,5}\*?`), 1, 3)
 		p := drawKernelPolicy(name).Draw(t, "kernel")
 		p.Mode, p.Scope = ModeOff, rapid.SampledFrom(Scopes()).Draw(t, "scope")
 		p.Layer = rapid.SampledFrom(Layers()).Draw(t, "layer")
 		p.Consistency = rapid.SampledFrom(Consistencies()).Draw(t, "consistency")
 		p.OnStoreFailure = rapid.SampledFrom(StoreFailures()).Draw(t, "on_store_failure")
 		p.Algorithm = rapid.SampledFrom(Algorithms()).Draw(t, "algorithm")
-		p.Key = rapid.String().Draw(t, "key")
+		p.Key = drawTemplate().Draw(t, "key")
 		p.Match.Methods = few(rapid.StringMatching(`[A-Z]{1,4}`)).Draw(t, "methods")
-		p.Match.Endpoints = few(rapid.StringMatching(`/.*`)).Draw(t, "endpoints")
+		p.Match.Endpoints = few(drawPattern()).Draw(t, "endpoints")
 		p.Match.Users = few(rapid.StringN(1, 3, -1)).Draw(t, "users")
 		p.Match.Roles = few(rapid.StringN(1, 3, -1)).Draw(t, "roles")
 		p.Match.Metadata = texts.Draw(t, "metadata")
-		p.Headers = map[string]string{"X-A": rapid.StringMatching(`[ -~é]*`).Draw(t, "header")}
+		p.Headers = map[string]string{"X-A": rapid.StringMatching(`[ -~]*`).Draw(t, "header")}
 		return p
 	})
 }
@@ -155,5 +156,26 @@ func drawPacket() *rapid.Generator[Packet] {
 			p.Port, p.PortState = 0, PortHidden
 		}
 		return p
+	})
+}
+
+// drawTemplate draws valid templates.
+func drawTemplate() *rapid.Generator[string] {
+	part := rapid.OneOf(rapid.SampledFrom([]string{"{{", "}}", ":", "é", "{user}", "{metadata.tenant}"}), rapid.StringMatching(`[^{}]{0,4}`))
+	return rapid.Custom(func(t *rapid.T) string {
+		parts := rapid.SliceOfN(part, 0, 8).Draw(t, "parts")
+		field := rapid.SampledFrom([]string{"user", "role", "api_key", "endpoint", "method", "ip", "key", "metadata.a b"}).Draw(t, "field")
+		at := rapid.IntRange(0, len(parts)).Draw(t, "at")
+		return strings.Join(slices.Insert(parts, at, "{"+field+"}"), "")
+	})
+}
+
+// drawPattern draws valid patterns of endpoints.
+func drawPattern() *rapid.Generator[string] {
+	segment := rapid.SampledFrom([]string{"a", "b", "{id}", "é", "%2a", "...", "a.b"})
+	return rapid.Custom(func(t *rapid.T) string {
+		segments := rapid.SliceOfN(segment, 0, 4).Draw(t, "segments")
+		end := rapid.SampledFrom([]string{"a", "{id}", "", "*", "a*"}).Draw(t, "end")
+		return "/" + strings.Join(append(segments, end), "/")
 	})
 }

@@ -124,7 +124,7 @@ func TestValidate(t *testing.T) {
 		}, []string{"new_sources"}, "could only be dropped"},
 		{"action unknown", func(p *Policy) { p.Action = "reject" }, []string{"action"}, "drop, pace"},
 
-		{"texts longest", func(p *Policy) { p.Mode, p.Key = ModeOff, strings.Repeat("a", MaxText) }, nil, ""},
+		{"texts longest", func(p *Policy) { p.Mode, p.Key = ModeOff, "{ip}"+strings.Repeat("a", MaxText-4) }, nil, ""},
 		{"texts too long", func(p *Policy) {
 			p.Mode, p.Match.Metadata = ModeOff, map[string]string{"a": strings.Repeat("a", MaxText+1)}
 		},
@@ -132,7 +132,7 @@ func TestValidate(t *testing.T) {
 		{"texts", func(p *Policy) {
 			p.Mode, p.Key, p.Headers, p.Match.Interfaces = ModeOff, "\xff", map[string]string{"A": "\xff"}, []string{"\xff"}
 			p.Match.Endpoints, p.Match.Users, p.Match.Roles = []string{"/\xff"}, []string{"\xff"}, []string{"\xff"}
-			p.Match.Metadata = map[string]string{"\xff": ""}
+			p.Match.Metadata = map[string]string{"\xff": "a"}
 		}, []string{"key", "headers", "match.interfaces", "match.endpoints", "match.users", "match.roles", "match.metadata"}, "UTF-8"},
 
 		{"key", func(p *Policy) { p.Key = "{user}" }, []string{"key"}, "scope per_ip makes its own key"},
@@ -140,8 +140,8 @@ func TestValidate(t *testing.T) {
 		{"algorithm", func(p *Policy) { p.Algorithm = AlgorithmFixedWindow }, []string{"algorithm"}, "token_bucket"},
 		{"kernel user", func(p *Policy) { p.Scope = ScopePerUser }, []string{"scope"}, "layer kernel cannot see"},
 		{"kernel method", func(p *Policy) { p.Match.Methods = []string{"GET"} }, []string{"match.methods"}, "layer kernel cannot see"},
-		{"l7 port", func(p *Policy) { p.Layer, p.Match.Ports = LayerL7, []PortRange{{1, 1}} }, []string{"match.ports", "layer"}, ""},
-		{"l7 new sources", func(p *Policy) { p.Layer, p.NewSources = LayerL7, &NewSources{1, 1000} }, []string{"new_sources", "layer"}, ""},
+		{"l7 port", func(p *Policy) { p.Layer, p.Match.Ports = LayerL7, []PortRange{{1, 1}} }, []string{"match.ports"}, ""},
+		{"l7 new sources", func(p *Policy) { p.Layer, p.NewSources = LayerL7, &NewSources{1, 1000} }, []string{"new_sources"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := valid()
@@ -161,15 +161,8 @@ func TestValidate(t *testing.T) {
 // version does not enforce is refused, and accepted in a policy that is off.
 func TestUnsupported(t *testing.T) {
 	for path, change := range map[string]func(*Policy){
-		"scope":            func(p *Policy) { p.Scope, p.Layer = ScopePerUser, LayerL7 },
-		"layer":            func(p *Policy) { p.Layer = LayerL7 },
 		"consistency":      func(p *Policy) { p.Consistency = ConsistencyReconciled },
 		"on_store_failure": func(p *Policy) { p.OnStoreFailure = StoreFailureOpen },
-		"match.methods":    func(p *Policy) { p.Layer, p.Match.Methods = LayerL7, []string{"GET"} },
-		"match.endpoints":  func(p *Policy) { p.Layer, p.Match.Endpoints = LayerL7, []string{"/a"} },
-		"match.users":      func(p *Policy) { p.Layer, p.Match.Users = LayerL7, []string{"a"} },
-		"match.roles":      func(p *Policy) { p.Layer, p.Match.Roles = LayerL7, []string{"a"} },
-		"match.metadata":   func(p *Policy) { p.Layer, p.Match.Metadata = LayerL7, map[string]string{"a": "b"} },
 	} {
 		p := valid()
 		change(&p)
@@ -180,21 +173,6 @@ func TestUnsupported(t *testing.T) {
 		p.Mode = ModeOff
 		if faults := p.Validate(); faults != nil {
 			t.Errorf("%s, off: got %v", path, faults)
-		}
-	}
-}
-
-// TestKernelScopes holds that a scope that the kernel has too is refused for layer 7, with the mend.
-func TestKernelScopes(t *testing.T) {
-	for _, scope := range []Scope{ScopePerEndpoint, ScopeGlobal} {
-		p := Policy{Name: "a", Scope: scope, Limit: 1, Window: time.Second}.WithDefaults()
-		faults := p.Validate()
-		if !slices.Equal(paths(faults), []string{"scope"}) || !strings.Contains(faults[0].Mend, `set "layer: kernel"`) {
-			t.Errorf("%s: got %v", scope, faults)
-		}
-		p.Layer = LayerKernel
-		if faults := p.Validate(); faults != nil {
-			t.Errorf("%s in the kernel: got %v", scope, faults)
 		}
 	}
 }
