@@ -50,8 +50,9 @@ type readiness struct {
 	Config
 }
 
-// routes answers what there is somebody for; other methods get 405, other paths 404.
-func routes(o Options) http.Handler {
+// routes answers what there is somebody for; other methods get 405, other paths 404. Once stopping
+// is closed no answer is held back any longer.
+func routes(o Options, stopping <-chan struct{}) http.Handler {
 	all := []route{
 		{"GET /metrics", forAll, o.Metrics},
 		{"GET /healthz", forAll, http.HandlerFunc(healthz)},
@@ -65,6 +66,15 @@ func routes(o Options) http.Handler {
 	}
 	if o.Top != nil {
 		all = append(all, route{"GET /v1/top", guarded, o.Top})
+	}
+	if o.Figures != nil {
+		all = append(all, figureRoutes(o.Figures)...)
+	}
+	if o.Buckets != nil {
+		all = append(all, bucketRoutes(o.Buckets)...)
+	}
+	if o.Checker != nil {
+		all = append(all, checkRoutes(o, stopping)...)
 	}
 	// A mux of its own: the default one has whatever a library hangs into it, such as pprof.
 	mux := http.NewServeMux()

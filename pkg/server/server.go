@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/middleware"
@@ -19,7 +20,7 @@ import (
 const (
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 10 * time.Second
-	answerTimeout  = 30 * time.Second
+	answerTimeout  = maxDelay + 10*time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
 	// shutdownTimeout is how long requests that are being answered keep the daemon from ending.
@@ -68,10 +69,10 @@ type Server struct {
 
 // New makes a server, which answers once it runs.
 func New(o Options) *Server {
-	return &Server{
-		http:     newHTTPServer(recovered(o.Log, meant(o.StateDir, routes(o)))),
-		listener: loggedListener{o.Listener, o.Log},
-	}
+	stopping := make(chan struct{})
+	h := newHTTPServer(recovered(o.Log, meant(o.StateDir, routes(o, stopping))))
+	h.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
+	return &Server{http: h, listener: loggedListener{o.Listener, o.Log}}
 }
 
 func newHTTPServer(handler http.Handler) *http.Server {
