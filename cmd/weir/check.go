@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/weir-limiter/weir/pkg/middleware"
 	"github.com/weir-limiter/weir/pkg/policy"
+	"github.com/weir-limiter/weir/pkg/server"
 )
 
 // checkFlags are those of weir check.
@@ -120,16 +122,7 @@ var errDenied = errors.New("the request is denied")
 
 // checkView is the JSON of weir check. Scripts read it: add fields, rename none.
 type checkView struct {
-	Allowed    bool    `json:"allowed"`
-	Limit      uint64  `json:"limit"`
-	Remaining  uint64  `json:"remaining"`
-	Reset      int64   `json:"reset"`       // Unix time; 0 if it is not known
-	RetryAfter uint64  `json:"retry_after"` // in seconds
-	Policy     string  `json:"policy"`
-	Delay      float64 `json:"delay,omitempty"` // in seconds
-	Lease      string  `json:"lease,omitempty"`
-	// WindowSeconds is only told of a denial.
-	WindowSeconds uint64 `json:"window_seconds,omitempty"`
+	server.CheckAnswer
 	// Code says why the request is denied.
 	Code string `json:"code,omitempty"`
 }
@@ -170,9 +163,9 @@ func (c *client) check(ctx context.Context, q checkQuery) (v checkView, err erro
 		return v, err
 	}
 	d := denied.Error.Details
-	return checkView{
-		Limit: d.Limit, RetryAfter: d.RetryAfterSeconds, Policy: d.Policy, WindowSeconds: d.WindowSeconds, Code: denied.Error.Code,
-	}, nil
+	return checkView{Code: denied.Error.Code, CheckAnswer: server.CheckAnswer{
+		Limit: d.Limit, RetryAfter: d.RetryAfterSeconds, Policy: d.Policy, WindowSeconds: float64(d.WindowSeconds),
+	}}, nil
 }
 
 func writeCheck(p *page, v *checkView, now time.Time) {
@@ -180,38 +173,43 @@ func writeCheck(p *page, v *checkView, now time.Time) {
 	if !v.Allowed {
 		verdict = p.paint(red, "denied")
 	}
-	switch {
-	case v.Code == middleware.CodeDenied:
-		p.printf("%s by the deny list\n", verdict)
-		return
-	case v.Policy == "" && v.Limit == 0:
-		p.printf("%s: no policy applies\n", verdict)
-		return
-	case v.Policy == "":
-		p.printf("%s\n", verdict)
-	default:
-		p.printf("%s by %s\n", verdict, p.paint(bold, v.Policy))
+	p.printf("%s%s\n", verdict, decidedBy(p, v))
+	if v.Shadow != "" {
+		p.printf("%s\n", p.paint(yellow, fmt.Sprintf("%s, which is in shadow, would have denied it", v.Shadow)))
 	}
+	if v.Limit == 0 {
+		return
+	}
+	seconds := func(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 	g := fields("  ")
-	if v.WindowSeconds > 0 {
-		g.field("limit", "%s in %s", thousands(v.Limit), policy.FormatDuration(time.Duration(v.WindowSeconds)*time.Second))
-	} else {
-		g.field("limit", "%s", thousands(v.Limit))
-	}
+	g.field("limit", "%s in %s", thousands(v.Limit), policy.FormatDuration(seconds(v.WindowSeconds)))
 	if v.Allowed {
-		g.field("remaining", "%s", thousands(v.Remaining))
-	} else {
-		g.field("retry", "in %s", span(time.Duration(v.RetryAfter)*time.Second))
-	}
-	if v.Reset != 0 {
 		reset := time.Unix(v.Reset, 0)
-		g.field("full again", "%s, in %s", localTime(reset), span(max(0, reset.Sub(now).Round(time.Second))))
+		g.field("remaining", "%s", thousands(v.Remaining))
+		g.field("full again", "%s", after(max(0, reset.Sub(now)), "it is full"))
+	} else {
+		g.field("retry", "in %s", span(seconds(float64(v.RetryAfter))))
 	}
 	if v.Delay > 0 {
-		g.field("delay", "%s: wait that long, then go on", span(time.Duration(v.Delay*float64(time.Second))))
+		g.field("delay", "%s: wait that long, then go on", span(seconds(v.Delay)))
 	}
 	if v.Lease != "" {
-		g.field("lease", "%s: POST it to /v1/release when the request is done", v.Lease)
+		g.field("lease", "%s: POST it to /v1/release when the request has ended", v.Lease)
 	}
 	g.write(p)
+}
+
+// decidedBy says what decided.
+func decidedBy(p *page, v *checkView) string {
+	switch {
+	case v.Code == middleware.CodeDenied:
+		return ": the client is in deny"
+	case v.List == policy.ListAllow:
+		return ": the client is in allow"
+	case v.Policy != "":
+		return " by " + p.paint(bold, v.Policy)
+	case v.Limit == 0:
+		return ": no policy applies"
+	}
+	return ""
 }
