@@ -14,12 +14,15 @@ type Build struct {
 	Go       string // version of the compiler
 }
 
-// Options says what a [Collector] needs. All fields are required.
+// Options says what a [Collector] needs. All fields are required but RequestPolicies.
 type Options struct {
 	Source Source
 	// Instance is this daemon's name, for the metrics of the contract that have such a label.
 	Instance string
 	Build    Build
+	// RequestPolicies tells how many policies of layer 7 are in force: as a policy is of one layer, they are
+	// counted beside those of the kernel. Nil: there is no layer 7.
+	RequestPolicies func() int
 	// Now is the clock that the age of the table's count is measured by.
 	Now func() time.Time
 }
@@ -38,6 +41,7 @@ type Collector struct {
 	build    prometheus.Metric
 	desc     descriptions
 	instance string
+	requests func() int
 
 	mu   sync.Mutex // from before a read of the kernel until it is in sums, or an older one might come last
 	sums sums
@@ -63,6 +67,7 @@ func New(o Options) (*Collector, error) {
 		build:    build,
 		desc:     d,
 		instance: o.Instance,
+		requests: o.RequestPolicies,
 	}, nil
 }
 
@@ -90,6 +95,9 @@ func (c *Collector) collectKernel(out sink) {
 	}
 	for _, r := range counters {
 		out.counter(r.desc, r.value, r.labels...)
+	}
+	if c.requests != nil {
+		policies += c.requests()
 	}
 	out.gauge(c.desc.policies, policies, c.instance)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-limiter/weir/pkg/identity"
 	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/middleware"
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -68,16 +70,24 @@ func (c *checks) judge(r *http.Request, hits uint64) (limiter.Result, error) {
 	}()
 	var err error
 	if *rc, err = c.identity.ForwardAuth(r); err != nil {
-		if !isProblem(err) {
-			err = NewProblem(http.StatusBadRequest, "%v", err)
-		}
-		return limiter.Result{}, err
+		return limiter.Result{}, misunderstood(err)
 	}
 	res, err := c.checker.Check(r.Context(), limiter.Query{Request: rc, Hits: hits})
 	if err == nil {
 		err = tooManyHits(hits, &res)
 	}
 	return res, err
+}
+
+// misunderstood is why a request has no context.
+func misunderstood(err error) error {
+	if field, ok := errors.AsType[*identity.FieldError](err); ok {
+		return badRequest(field.Field, field.Problem, field.Mend)
+	}
+	if isProblem(err) {
+		return err
+	}
+	return NewProblem(http.StatusBadRequest, "%v", err)
 }
 
 func (c *checks) authFailed(w http.ResponseWriter, q authQuery, err error) {
