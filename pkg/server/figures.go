@@ -63,7 +63,7 @@ func bucketRoutes(b Buckets) []route {
 			name, key := r.PathValue("policy"), r.PathValue("key")
 			s, err := b.Bucket(name, key)
 			return bucketBody{
-				Policy: name, Key: key, Burst: s.Burst, Found: s.Known, Tokens: s.Remaining, Next: s.RetryAfter, Full: s.ResetAfter,
+				Policy: name, Key: key, Burst: s.Burst, Found: s.Remaining < s.Burst, Tokens: s.Remaining, Next: s.RetryAfter, Full: s.ResetAfter,
 			}, bucketProblem(err)
 		})},
 		{"DELETE " + path, guarded, answer(func(r *http.Request) (any, error) {
