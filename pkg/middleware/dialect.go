@@ -53,11 +53,12 @@ const (
 	headerRetryAfter = "Retry-After"
 )
 
-// Set says in the headers of an answer what res says: the figures of the policy that decided, the policy in
-// mode shadow that would have denied, and at last the headers that the policy itself asks for, which
-// may replace any of those. Where no policy decided there are no figures. A header of the same name that was there is replaced.
+// Set says in the headers of an answer what res says: the figures of the policy that decided, if one did; the
+// policy in mode shadow that would have denied; and last the headers that the policy itself asks for, which may
+// replace any of those. A header of the same name that was there is replaced.
 func (d Dialect) Set(h http.Header, res *limiter.Result, now time.Time) {
 	var f fields
-	f.collect(d, res, now)
-	f.write(h)
+	var room [256]byte // on the stack, and enough for the names that policies have
+	text := f.collect(room[:0], d, res, now)
+	f.write(h, text, res.Headers)
 }
