@@ -64,10 +64,14 @@ func (d *daemon) prepare(next *config.Config) (*preparedRequests, error) {
 	return d.requests.prepare(next)
 }
 
-// put puts in force what was prepared. The kernel is first, as it can fail, and layer 7 can't any more.
+// put puts in force what was prepared. The kernel comes before what can't fail any more.
 func (d *daemon) put(next *config.Config, prepared *preparedRequests) error {
+	if err := d.requests.begin(prepared); err != nil {
+		return err
+	}
 	if d.packets != nil {
 		if err := d.packets.change(next); err != nil {
+			d.requests.undo()
 			return err
 		}
 	}

@@ -36,25 +36,15 @@ type packets struct {
 // hold at layer 7 too, so that they alone ask for the kernel only if there is no policy beside them.
 func kernelNeed(c *config.Config) string {
 	kernel := policy.KernelPolicies(c.Policies)
-	atLayer7 := func(p policy.Policy) bool { return p.Layer == policy.LayerL7 && p.Mode != policy.ModeOff }
 	switch {
 	case len(c.Interfaces) > 0:
 		return "it lists interfaces"
 	case len(kernel) > 0:
 		return fmt.Sprintf("policy %s is of layer kernel", kernel[0].Name)
-	case len(c.Allow)+len(c.Deny) > 0 && !anyPolicy(c.Policies, atLayer7):
+	case len(c.Allow)+len(c.Deny) > 0 && len(policy.L7Policies(c.Policies)) == 0:
 		return "it has lists, and no policy of layer l7"
 	}
 	return ""
-}
-
-func anyPolicy(policies []policy.Policy, is func(policy.Policy) bool) bool {
-	for _, p := range policies {
-		if is(p) {
-			return true
-		}
-	}
-	return false
 }
 
 // openPackets takes the state directory, and changes nothing yet.

@@ -57,6 +57,11 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 	if d.open, err = listen(ctx, e.runDir, c.Server); err != nil {
 		return nil, err
 	}
+	if d.open.grpc != nil {
+		if err := d.requests.serveGRPC(d.open.grpc); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.enforce(); err != nil {
 		return nil, err
 	}
@@ -87,6 +92,7 @@ func (d *daemon) components() []func(context.Context) error {
 	if d.open.http != nil {
 		all = append(all, d.newServer(d.open.http, false).Run)
 	}
+	all = append(all, d.requests.components()...)
 	if d.packets != nil {
 		watch := &linkWatch{subscribe: netlink.LinkSubscribeWithOptions, changes: d.packets.changes, gaps: d.packets.gaps, log: d.log}
 		all = append(all, watch.Run)
@@ -105,6 +111,8 @@ func (d *daemon) newServer(l net.Listener, local bool) *server.Server {
 	return server.New(server.Options{
 		Listener: l, Local: local, StateDir: d.stateDir, Token: func() server.Token { return *d.token.Load() },
 		Metrics: d.metrics, Readiness: d, Policies: d, Bans: d, Top: d.topHandler(), Log: d.log,
+		Checker: d.requests.limiter, Identity: d.requests, Headers: d.requests.dialect,
+		Figures: d.requests.limiter, Buckets: d.requests.limiter,
 	})
 }
 
@@ -113,11 +121,16 @@ func (d *daemon) metricsHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name this instance: %w", err)
 	}
-	collector, err := metrics.New(metrics.Options{Source: d, Instance: host, Build: buildInfo(), Now: time.Now})
+	o := metrics.Options{Instance: host, Build: buildInfo(), Now: time.Now, RequestPolicies: d.requests.policies}
+	if d.packets != nil {
+		o.Source = d
+	}
+	collector, err := metrics.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return metrics.Handler(d.log, collector, metrics.NewReloadCollector(d.Reloads))
+	atLayer7 := metrics.NewLimiterCollector(metrics.LimiterOptions{Source: d.requests, Instance: host, Now: time.Now})
+	return metrics.Handler(d.log, collector, atLayer7, metrics.NewReloadCollector(d.Reloads))
 }
 
 // buildInfo is what "weir version" shows, as labels.
