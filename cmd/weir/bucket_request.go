@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -75,14 +76,18 @@ func (b *requestBucket) path() string {
 	return "/v1/buckets/" + url.PathEscape(b.policy.Name) + "/" + url.PathEscape(b.key)
 }
 
-// view asks the daemon, which answers in the words of bucketView.
+// view asks the daemon. What has no entry in its table is not to be told from a bucket that is full.
 func (b *requestBucket) view(ctx context.Context) (bucketView, error) {
-	p := b.policy
-	v := bucketView{
-		Layer: p.Layer, Scope: p.Scope, Interfaces: []string{}, Bucket: b.whose(), Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit,
+	var state limiter.BucketState
+	if err := b.client.ask(ctx, http.MethodGet, b.path(), nil, &state); err != nil {
+		return bucketView{}, err
 	}
-	err := b.client.ask(ctx, http.MethodGet, b.path(), nil, &v)
-	return v, err
+	p := b.policy
+	return bucketView{
+		Policy: p.Name, Layer: p.Layer, Scope: p.Scope, Interfaces: []string{}, Key: b.key, Bucket: b.whose(),
+		Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit, Burst: state.Burst, Found: state.Remaining < state.Burst,
+		Tokens: state.Remaining, Next: state.RetryAfter, Full: state.ResetAfter,
+	}, nil
 }
 
 func getRequestBucket(ctx context.Context, e *env, b *requestBucket) error {
@@ -94,13 +99,9 @@ func getRequestBucket(ctx context.Context, e *env, b *requestBucket) error {
 		g := fields("")
 		g.field("policy", "%s: %s, burst %s, %s, of layer 7", v.Policy, b.policy.Rate(), thousands(v.Burst), b.policy.Algorithm)
 		g.field("bucket", "%s", v.Bucket)
-		if v.Found {
-			g.field("tokens", "%s of %s", thousands(v.Tokens), thousands(v.Burst))
-			g.field("next token", "%s", after(v.Next, "there is one"))
-			g.field("full again", "%s", after(v.Full, "it is full"))
-		} else {
-			g.field("tokens", "%s of %[1]s: it has no entry in the table, and so a full bucket", thousands(v.Burst))
-		}
+		g.field("tokens", "%s of %s", thousands(v.Tokens), thousands(v.Burst))
+		g.field("next token", "%s", after(v.Next, "there is one"))
+		g.field("full again", "%s", after(v.Full, "it is full"))
 		g.write(p)
 	})
 }
@@ -117,5 +118,7 @@ func resetRequestBucket(ctx context.Context, e *env, b *requestBucket) error {
 	if v.bucketView, err = b.view(ctx); err != nil {
 		return err
 	}
-	return e.show(v, func(p *page) { writeReset(p, &v, v.Bucket, before.Found) })
+	return e.show(v, func(p *page) {
+		p.printf("%s: the bucket of %s is full; it had %s of %s tokens\n", v.Policy, v.Bucket, thousands(v.Before), thousands(v.Burst))
+	})
 }

@@ -48,7 +48,10 @@ type Durations struct {
 
 // RequestPolicy has the decisions of one policy.
 type RequestPolicy struct {
-	Name                              string
+	Name string
+	// Hits are the requests that it applied to: those that follow, and those that it would have allowed and another
+	// policy denied.
+	Hits                              uint64
 	Allowed, Exceeded, ShadowExceeded uint64
 }
 
@@ -96,7 +99,7 @@ func describeLimiter() limiterDescriptions {
 		durations: describeOne("request_duration_seconds", "How long decisions took, by where the state was kept.", "backend"),
 		hits:      describeOne("policy_hits_total", "Requests that a policy of layer 7 applied to.", "policy"),
 		decisions: describeOne("policy_decisions_total",
-			"What a policy of layer 7 said to the requests that it applied to, by verdict: pass, drop or shadow-drop.",
+			"What a policy of layer 7 said to requests, by verdict: pass, drop or shadow-drop. What it would have passed and another denied is in none.",
 			"policy", "verdict"),
 		redis:    describeOne("redis_available", "Whether Redis answers: 1 or 0. Always 0 where none is configured.", "instance"),
 		failures: describeOne("consecutive_failures", "Failures of Redis since it last answered.", "instance"),
@@ -162,7 +165,7 @@ func (c *LimiterCollector) read() (Limiter, []reading) {
 		}
 	}
 	for _, p := range l.Policies {
-		c.sums.add("", c.desc.hits, p.Allowed+p.Exceeded+p.ShadowExceeded, p.Name)
+		c.sums.add("", c.desc.hits, p.Hits, p.Name)
 		for verdict, n := range map[policy.Verdict]uint64{
 			policy.VerdictPass: p.Allowed, policy.VerdictDrop: p.Exceeded, policy.VerdictShadowDrop: p.ShadowExceeded,
 		} {

@@ -52,7 +52,7 @@ func (c *checks) auth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if res.Allowed && res.Delay > 0 {
-		c.held.wait(w, r, &res)
+		c.wait(w, r, &res)
 	}
 	if !res.Allowed {
 		c.denied(w, r, q, &res)
@@ -105,16 +105,15 @@ func (c *checks) authFailed(w http.ResponseWriter, q authQuery, err error) {
 }
 
 func (c *checks) denied(w http.ResponseWriter, r *http.Request, q authQuery, res *limiter.Result) {
-	w.Header().Set("Cache-Control", "no-store")
 	if q.deny == 0 {
 		middleware.WriteDenied(w, r, c.dialect(), res, time.Now())
 		return
 	}
-	status := "429"
+	status := http.StatusTooManyRequests
 	if res.List == policy.ListDeny {
-		status = "403"
+		status = http.StatusForbidden
 	}
-	w.Header().Set(statusHeader, status)
+	w.Header().Set(statusHeader, strconv.Itoa(status))
 	middleware.WriteDeniedAs(w, r, q.deny, c.dialect(), res, time.Now())
 }
 
@@ -157,11 +156,12 @@ type held struct {
 
 // wait returns when the turn of a request has come, or its client has gone away, or the server is to stop, which
 // lets it go on early. It denies what would have to wait for too long, or when too many are waiting; their
-// hits are spent.
-func (h *held) wait(w http.ResponseWriter, r *http.Request, res *limiter.Result) {
-	defer h.n.Add(-1)
-	if h.n.Add(1) > maxHeld || res.Delay > maxDelay {
-		res.Allowed, res.RetryAfter = false, res.Delay
+// place in the queue passes by unused.
+func (c *checks) wait(w http.ResponseWriter, r *http.Request, res *limiter.Result) {
+	defer c.held.n.Add(-1)
+	if c.held.n.Add(1) > maxHeld || res.Delay > maxDelay {
+		c.checker.Release(res)
+		res.Allowed, res.RetryAfter, res.Delay = false, res.Delay, 0
 		return
 	}
 	// While a handler runs, net/http reads on, to notice that the client goes away; and would take it for
@@ -172,6 +172,6 @@ func (h *held) wait(w http.ResponseWriter, r *http.Request, res *limiter.Result)
 	select {
 	case <-turn.C:
 	case <-r.Context().Done():
-	case <-h.stopping:
+	case <-c.held.stopping:
 	}
 }

@@ -51,7 +51,8 @@ type CheckAnswer struct {
 	Reset int64 `json:"reset"`
 	// RetryAfter is 0, as what is denied has an answer of its own.
 	RetryAfter uint64 `json:"retry_after"`
-	// Policy is whose figures these are; empty for a limit that came with the request, and if none decided.
+	// Policy is whose figures these are: [limiter.OwnPolicy] for a limit that came with the request; empty if
+	// none decided.
 	Policy        string  `json:"policy"`
 	WindowSeconds float64 `json:"window_seconds,omitempty"`
 	// Delay is how many seconds the request has to wait before it goes on.
@@ -85,7 +86,6 @@ func (c *checks) check(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		writeProblem(w, c.failures.blame(err))
 	case !res.Allowed:
-		w.Header().Set("Cache-Control", "no-store")
 		middleware.WriteDenied(w, r, c.dialect(), &res, now)
 	default:
 		answer := c.answer(&res, now)
@@ -124,7 +124,7 @@ func tooManyHits(hits uint64, res *limiter.Result) error {
 		return nil
 	}
 	whose := "a full bucket"
-	if res.Policy != "" {
+	if res.Policy != limiter.OwnPolicy {
 		whose += " of policy " + res.Policy
 	}
 	return badRequest("hits", fmt.Sprintf("asks for %d, and %s holds %d", hits, whose, res.Burst),

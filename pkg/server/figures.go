@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/weir-limiter/weir/pkg/limiter"
 )
@@ -14,17 +13,6 @@ type healthBody struct {
 	limiter.Health
 	AverageLatencyMS float64 `json:"average_latency_ms"`
 	ActivePolicies   int     `json:"active_policies"`
-}
-
-// bucketBody is one bucket, in the words of "weir bucket get -o json". Clients read it: add fields, rename none.
-type bucketBody struct {
-	Policy string        `json:"policy"`
-	Key    string        `json:"key"`
-	Burst  uint64        `json:"burst"`
-	Found  bool          `json:"found"` // it has an entry in the table; if not, it is full
-	Tokens uint64        `json:"tokens"`
-	Next   time.Duration `json:"next_ns"` // until one hit is admitted
-	Full   time.Duration `json:"full_ns"`
 }
 
 // figures asks for statistics once at a time: to count walks over all of the bucket table, and nobody who can
@@ -60,11 +48,8 @@ func bucketRoutes(b Buckets) []route {
 	const path = "/v1/buckets/{policy}/{key...}"
 	return []route{
 		{"GET " + path, guarded, answer(func(r *http.Request) (any, error) {
-			name, key := r.PathValue("policy"), r.PathValue("key")
-			s, err := b.Bucket(name, key)
-			return bucketBody{
-				Policy: name, Key: key, Burst: s.Burst, Found: s.Remaining < s.Burst, Tokens: s.Remaining, Next: s.RetryAfter, Full: s.ResetAfter,
-			}, bucketProblem(err)
+			state, err := b.Bucket(r.PathValue("policy"), r.PathValue("key"))
+			return state, bucketProblem(err)
 		})},
 		{"DELETE " + path, guarded, answer(func(r *http.Request) (any, error) {
 			return nil, bucketProblem(b.ResetBucket(r.PathValue("policy"), r.PathValue("key")))

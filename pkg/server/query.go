@@ -125,7 +125,7 @@ func (b *checkBody) contextField(name, path string, value []byte) {
 	case "api_key":
 		b.apiKey(path, value, &c.APIKey)
 	case "request_id":
-		b.text(path, value, &c.RequestID)
+		c.RequestID = b.boundedText(path, value)
 	case "metadata":
 		c.Metadata = b.texts(path, value, maxMetadata)
 	default:
@@ -151,20 +151,24 @@ func (b *checkBody) address(path string, value []byte, to *netip.Addr) {
 
 // apiKey keeps the digest alone: the limiter, its logs and its metrics never see the key.
 func (b *checkBody) apiKey(path string, value []byte, to *string) {
-	var raw string
-	b.text(path, value, &raw)
-	switch {
-	case raw == "": // not known, or told
-	case len(raw) > limiter.MaxKey:
-		b.fault(path, fmt.Sprintf("send at most %d", limiter.MaxKey), "has %d bytes", len(raw))
-	case strings.ContainsFunc(raw, isControl):
-		b.fault(path, "send printable characters alone", "has a control character")
-	default:
+	if raw := b.boundedText(path, value); raw != "" {
 		*to = identity.HashAPIKey(raw)
 	}
 }
 
-func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
+// boundedText is one that the limiter does not see, and so does not judge; empty if something is wrong with it.
+func (b *checkBody) boundedText(path string, value []byte) (text string) {
+	b.text(path, value, &text)
+	switch {
+	case len(text) > limiter.MaxKey:
+		b.fault(path, fmt.Sprintf("shorten it to at most %d", limiter.MaxKey), "has %d bytes", len(text))
+	case strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		b.fault(path, "remove it", "has a control character")
+	default:
+		return text
+	}
+	return ""
+}
 
 // checkFields holds the fields against one another.
 func (b *checkBody) checkFields() {
