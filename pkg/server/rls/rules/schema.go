@@ -41,7 +41,7 @@ func (b *builder) domain(r *reader, root at) {
 	var name string
 	var list at
 	place := root
-	seen := r.mapping(root, "the file", fields{
+	r.mapping(root, "the file", fields{
 		"domain":      func(a at) { place = a; r.text(&name, "domain")(a) },
 		"descriptors": func(a at) { list = a },
 	})
@@ -49,7 +49,7 @@ func (b *builder) domain(r *reader, root at) {
 		return
 	}
 	if name == "" {
-		if root.Node.Kind != 0 && (seen["domain"] || len(r.errs) == 0) {
+		if len(r.errs) == 0 {
 			r.fail(place, "the file has no domain", `write "domain: NAME", the domain that Envoy's filter names`)
 		}
 		return
@@ -79,7 +79,7 @@ func (b *builder) descriptor(r *reader, a at, to *level, parent string) {
 	var value string
 	var shadow, quota, unused bool
 	var rate, nested at
-	n := &node{}
+	n, before := &node{}, len(r.errs)
 	seen := r.mapping(a, "a descriptor", fields{
 		"key":             r.text(&n.key, "key"),
 		"value":           r.text(&value, "value"),
@@ -93,7 +93,7 @@ func (b *builder) descriptor(r *reader, a at, to *level, parent string) {
 		"value_to_metric": r.boolean(&unused, "value_to_metric"),
 	})
 	if n.key == "" {
-		if seen["key"] || len(r.errs) == 0 {
+		if len(r.errs) == before {
 			r.fail(a, "the descriptor has no key", `write "key: NAME", a key of the descriptors that Envoy sends`)
 		}
 		return
