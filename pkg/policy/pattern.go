@@ -105,6 +105,9 @@ func (p EndpointPattern) Exact() (path string, ok bool) {
 	return p.literal, !p.open && len(p.rest) == 0 && p.text != ""
 }
 
+// Prefix returns what every path that the pattern matches begins with.
+func (p EndpointPattern) Prefix() string { return p.literal }
+
 // Match reports whether a path is one of the pattern's. The path is as [CleanEndpoint] returns it. It does
 // not allocate.
 func (p EndpointPattern) Match(path string) bool {
