@@ -15,6 +15,7 @@ type Charge struct {
 
 	TookExtra bool  // result
 	Wait      Ticks // result: until Cost would be admitted or, admitted by pacing, until it may depart
+	TAT       Ticks // result: the bucket's, after the charge if it was admitted
 }
 
 // decide is table_decide of table.h.
@@ -40,7 +41,7 @@ func (l *Limit) decide(tat, now Ticks, c *Charge) (next Ticks, admitted bool) {
 // pressure or because every swap was lost has a wait of 0.
 func (t *Table) Charge(hash uint64, l *Limit, now Ticks, c *Charge) Taken {
 	set, fingerprint := t.set(hash), Fingerprint(hash)
-	c.Wait = 0
+	c.Wait, c.TAT = 0, now
 	var flags Taken
 	for range maxTries {
 		e := find(set, fingerprint)
@@ -56,6 +57,7 @@ func (t *Table) Charge(hash uint64, l *Limit, now Ticks, c *Charge) Taken {
 		}
 		tat := Ticks(e.tat.Load())
 		next, admitted := l.decide(tat, now, c)
+		c.TAT = next
 		switch {
 		case next == tat && admitted:
 			return flags | Admitted

@@ -27,6 +27,7 @@ type Outcome struct {
 	ResetAfter time.Duration
 	RetryAfter time.Duration // [Never]: no wait will do
 	Delay      time.Duration
+	Pressure   bool // all entries of the bucket's set owed tokens
 	// Grant is for the algorithm to know in Refund what it took.
 	Grant uint64
 }
@@ -42,6 +43,8 @@ type Algorithm interface {
 	// Refund gives back what Take took, as its Outcome has it: because another policy denied, or, of an
 	// algorithm that counts what is in flight, because it ended.
 	Refund(b Bucket, now Instant, o Outcome, hits uint64)
+	// Reset makes a bucket a full one, as nobody ever asked for it.
+	Reset(b Bucket, now Instant)
 }
 
 // NewAlgorithm makes the algorithm of one policy, which is valid.

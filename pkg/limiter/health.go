@@ -19,9 +19,11 @@ type Stats struct {
 	MemoryRequests   uint64  `json:"memory_requests"`   // decided in memory because that is what policies ask for
 	AllowedRequests  uint64  `json:"allowed_requests"`
 	ExceededRequests uint64  `json:"exceeded_requests"`
+	InvalidRequests  uint64  `json:"invalid_requests"` // that could not be decided as they were; part of no other figure
 	AverageLatencyMS float64 `json:"average_latency_ms"`
 	ActivePolicies   int     `json:"active_policies"`
-	// Policies has every policy that is in force, in the order of evaluation.
+	// Policies has every policy that is in force, in the order of evaluation, then the rules of other
+	// configurations, and what was asked with limits of its own as [OwnPolicy].
 	Policies []PolicyStats `json:"policies"`
 	Table    TableStats    `json:"table"`
 }
@@ -30,11 +32,12 @@ type Stats struct {
 type PolicyStats struct {
 	Policy string `json:"policy"`
 	Mode   string `json:"mode"`
-	// Hits are the requests that it applied to: Allowed, Exceeded and ShadowExceeded together.
+	// Hits are the requests that it applied to, all that follow together.
 	Hits           uint64 `json:"hits"`
 	Allowed        uint64 `json:"allowed"`
 	Exceeded       uint64 `json:"exceeded"`
 	ShadowExceeded uint64 `json:"shadow_exceeded"`
+	Refunded       uint64 `json:"refunded"` // it would have allowed what another denied
 }
 
 // TableStats says how full the bucket table is.

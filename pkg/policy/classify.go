@@ -50,15 +50,18 @@ type Judgement struct {
 	// Reason says in a sentence why the policy does not apply, by the first
 	// dimension that excludes it, or why it drops. Empty for EffectCharge.
 	Reason string
+	// Key is the key of the bucket that a request is charged to, as people write
+	// it: see [ClassifyRequest]. Empty if there is none, and for packets.
+	Key string
 }
 
-// Classification is which lists and policies decide over a packet.
+// Classification is which lists and policies decide over a packet or a request.
 type Classification struct {
 	// List is the list that decides, and Prefix the entry of it that did.
 	List   List
 	Prefix netip.Prefix
-	// Policies has a judgement for every policy: first those of the kernel, in
-	// the order of evaluation, then the others as given.
+	// Policies has a judgement for every policy: first those of the layer that
+	// is asked, in the order of evaluation, then the others as given.
 	Policies []Judgement
 }
 
@@ -72,11 +75,16 @@ func Classify(policies []Policy, lists Lists, p Packet) Classification {
 		c.Policies = append(c.Policies, Judgement{Policy: q, Effect: effect, Reason: reason})
 	}
 	c.replace()
-	c.List, c.Prefix = lists.Judge(p.Source)
+	c.judgeLists(lists, p.Source)
+	return c
+}
+
+// judgeLists lets the lists decide before the policies.
+func (c *Classification) judgeLists(lists Lists, source netip.Addr) {
+	c.List, c.Prefix = lists.Judge(source)
 	if c.List != ListNone {
 		c.exclude(fmt.Sprintf("%s %s decides before any policy", c.List, c.Prefix))
 	}
-	return c
 }
 
 // Charged returns the policies whose buckets decide, in the order of
@@ -107,8 +115,7 @@ func (c Classification) with(effect Effect) []Policy {
 
 // evaluationOrder puts what the kernel does not enforce behind what it does.
 func evaluationOrder(policies []Policy) []Policy {
-	others := slices.DeleteFunc(slices.Clone(policies), Policy.inKernel)
-	return append(KernelPolicies(policies), others...)
+	return append(KernelPolicies(policies), slices.DeleteFunc(slices.Clone(policies), Policy.inKernel)...)
 }
 
 // judge holds the policy alone against the packet.
@@ -152,14 +159,18 @@ func (p Policy) excludes(packet Packet) string {
 	return ""
 }
 
-// among lists what a value could have been.
+// among lists what a value could have been; of many, the first few.
 func among[T any](values []T) string {
-	words := make([]string, len(values))
-	for i, v := range values {
-		words[i] = fmt.Sprint(v)
+	const most = 8
+	words := make([]string, min(len(values), most))
+	for i := range words {
+		words[i] = legible(fmt.Sprint(values[i]))
 	}
-	if len(words) == 1 {
+	if len(values) == 1 {
 		return words[0]
+	}
+	if more := len(values) - most; more > 0 {
+		words = append(words, fmt.Sprintf("%d more", more))
 	}
 	return "among " + strings.Join(words, ", ")
 }
@@ -187,7 +198,7 @@ func (c *Classification) replace() {
 			return slices.Contains(p.Replaces, j.Policy.Name) && (p.Mode == ModeEnforce || j.Policy.Mode == ModeShadow)
 		})
 		if by >= 0 && j.Effect != EffectNone {
-			j.Effect, j.Reason = EffectNone, "replaced by "+matching[by].Name
+			j.none("replaced by " + matching[by].Name)
 		}
 	}
 }
@@ -196,7 +207,10 @@ func (c *Classification) replace() {
 func (c *Classification) exclude(reason string) {
 	for i := range c.Policies {
 		if j := &c.Policies[i]; j.Effect != EffectNone {
-			j.Effect, j.Reason = EffectNone, reason
+			j.none(reason)
 		}
 	}
 }
+
+// none says why a policy does not apply after all.
+func (j *Judgement) none(reason string) { j.Effect, j.Reason, j.Key = EffectNone, reason, "" }

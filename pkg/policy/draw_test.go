@@ -99,20 +99,20 @@ func (p *Policy) drawOptions(t *rapid.T) {
 // drawOff draws valid policies that are off, and may have anything.
 func drawOff(name string) *rapid.Generator[Policy] {
 	return rapid.Custom(func(t *rapid.T) Policy {
-		texts := rapid.MapOfN(rapid.StringMatching(`[A-Za-z-]{1,5}`), rapid.String(), 1, 3)
+		texts := rapid.MapOfN(rapid.StringMatching(`[A-Za-z-]{1,5}`), rapid.StringMatching(`[^*]{1,5}\*?`), 1, 3)
 		p := drawKernelPolicy(name).Draw(t, "kernel")
 		p.Mode, p.Scope = ModeOff, rapid.SampledFrom(Scopes()).Draw(t, "scope")
 		p.Layer = rapid.SampledFrom(Layers()).Draw(t, "layer")
 		p.Consistency = rapid.SampledFrom(Consistencies()).Draw(t, "consistency")
 		p.OnStoreFailure = rapid.SampledFrom(StoreFailures()).Draw(t, "on_store_failure")
 		p.Algorithm = rapid.SampledFrom(Algorithms()).Draw(t, "algorithm")
-		p.Key = rapid.String().Draw(t, "key")
+		p.Key = drawTemplate().Draw(t, "key")
 		p.Match.Methods = few(rapid.StringMatching(`[A-Z]{1,4}`)).Draw(t, "methods")
-		p.Match.Endpoints = few(rapid.StringMatching(`/.*`)).Draw(t, "endpoints")
+		p.Match.Endpoints = few(drawPattern()).Draw(t, "endpoints")
 		p.Match.Users = few(rapid.StringN(1, 3, -1)).Draw(t, "users")
 		p.Match.Roles = few(rapid.StringN(1, 3, -1)).Draw(t, "roles")
 		p.Match.Metadata = texts.Draw(t, "metadata")
-		p.Headers = map[string]string{"X-A": rapid.StringMatching(`[ -~é]*`).Draw(t, "header")}
+		p.Headers = map[string]string{"X-A": rapid.StringMatching(`[ -~]*`).Draw(t, "header")}
 		return p
 	})
 }
@@ -124,13 +124,16 @@ func drawDocument() *rapid.Generator[Document] {
 		n := rapid.IntRange(0, 6).Draw(t, "policies")
 		for i := range n {
 			name := fmt.Sprintf("p%d", i)
-			p := rapid.OneOf(drawKernelPolicy(name), drawKernelPolicy(name), drawOff(name)).Draw(t, name)
-			for j := i + 1; j < n; j++ {
-				if rapid.IntRange(0, 3).Draw(t, "replaces") == 0 {
-					p.Replaces = append(p.Replaces, fmt.Sprintf("p%d", j))
+			kernel, l7 := drawKernelPolicy(name), drawL7Policy(name)
+			d.Policies = append(d.Policies, rapid.OneOf(kernel, kernel, l7, l7, drawOff(name)).Draw(t, name))
+		}
+		for i := range d.Policies {
+			p := &d.Policies[i]
+			for _, q := range d.Policies[i+1:] {
+				if (p.Layer == q.Layer || p.Mode == ModeOff || q.Mode == ModeOff) && rapid.IntRange(0, 3).Draw(t, "replaces") == 0 {
+					p.Replaces = append(p.Replaces, q.Name)
 				}
 			}
-			d.Policies = append(d.Policies, p)
 		}
 		d.Allow = rapid.SliceOfNDistinct(drawPrefix(), 0, 2, rapid.ID).Draw(t, "allow")
 		d.Deny = rapid.SliceOfNDistinct(drawPrefix(), 0, 2, rapid.ID).Draw(t, "deny")

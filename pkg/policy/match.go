@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,13 +25,15 @@ type Match struct {
 	Interfaces []string
 	// Direction is the way that packets take. Kernel.
 	Direction Direction
-	// Methods are HTTP methods in capitals. Layer 7.
+	// Methods are HTTP methods in capitals. Layer 7, as are all that follow; each
+	// has at most [MaxL7Entries].
 	Methods []string
-	// Endpoints are paths: exact, "prefix*" or "/path/{var}". Layer 7.
+	// Endpoints are paths as [ParseEndpoint] reads them: exact, "prefix*" or
+	// "/path/{var}".
 	Endpoints []string
-	// Users and Roles are names, as the request's context gives them. Layer 7.
+	// Users and Roles are names, as the request's context gives them.
 	Users, Roles []string
-	// Metadata are patterns by metadata key. Layer 7.
+	// Metadata are values by metadata key, exact or "prefix*"; all must match.
 	Metadata map[string]string
 }
 
@@ -39,6 +42,7 @@ type Match struct {
 const (
 	MaxPortRanges = 1024
 	MaxInterfaces = 1024
+	MaxL7Entries  = 1024 // of each list of layer 7
 )
 
 // NeedsL7 reports whether the match looks at something that only layer 7 can
@@ -113,8 +117,9 @@ func (m Match) l7Faults(fs *faults) {
 		}
 	}
 	for i, endpoint := range m.Endpoints {
-		if !strings.HasPrefix(endpoint, "/") {
-			fs.add(fmt.Sprintf("match.endpoints[%d]", i), quote(endpoint)+" is not a path", `start it with "/"`)
+		if len(endpoint) <= MaxText { // else it is a fault already
+			_, err := ParseEndpoint(endpoint)
+			fs.text(fmt.Sprintf("match.endpoints[%d]", i), err)
 		}
 	}
 	for _, names := range []struct {
@@ -127,8 +132,27 @@ func (m Match) l7Faults(fs *faults) {
 			}
 		}
 	}
-	if _, ok := m.Metadata[""]; ok {
-		fs.add("match.metadata", "has an empty key", "name the key or remove the entry")
+	m.metadataFaults(fs)
+	for _, f := range []struct {
+		field string
+		n     int
+	}{{"methods", len(m.Methods)}, {"endpoints", len(m.Endpoints)}, {"users", len(m.Users)}, {"roles", len(m.Roles)}, {"metadata", len(m.Metadata)}} {
+		fs.atMost("match."+f.field, f.n, MaxL7Entries)
+	}
+}
+
+func (m Match) metadataFaults(fs *faults) {
+	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
+		path, pattern := fmt.Sprintf("match.metadata[%q]", name), m.Metadata[name]
+		star := strings.IndexByte(pattern, '*')
+		switch {
+		case name == "":
+			fs.add("match.metadata", "has an empty key", "name the key or remove the entry")
+		case pattern == "":
+			fs.add(path, "must not be empty", `write a value, or "*" for any`)
+		case star >= 0 && star < len(pattern)-1:
+			fs.add(path, quote(pattern)+` has a "*" before its end`, `keep only a last one, as in "acme*"`)
+		}
 	}
 }
 

@@ -79,6 +79,18 @@ func KernelPolicies(policies []Policy) []Policy {
 	return kernel
 }
 
+// L7Policies returns the policies that layer 7 has to enforce, in the order in
+// which it evaluates them: by falling priority, then as given. Those in shadow
+// keep their place, since they are decided on their own. The result is a new
+// slice.
+func L7Policies(policies []Policy) []Policy {
+	l7 := slices.DeleteFunc(slices.Clone(policies), func(p Policy) bool { return !p.inL7() })
+	slices.SortStableFunc(l7, func(a, b Policy) int { return cmp.Compare(b.Priority, a.Priority) })
+	return l7
+}
+
+func (p Policy) inL7() bool { return p.Layer == LayerL7 && p.Mode != ModeOff }
+
 // rank puts what can drop a packet before what only watches.
 func (m Mode) rank() int {
 	if m == ModeEnforce {

@@ -94,3 +94,11 @@ func quote(s string) string {
 	}
 	return strconv.Quote(s)
 }
+
+// legible returns s as it is if it is short and plain, and else as quote does.
+func legible(s string) string {
+	if q := quote(s); q != `"`+s+`"` || s == "" || strings.Contains(s, " ") {
+		return q
+	}
+	return s
+}

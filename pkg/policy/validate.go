@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,14 +16,17 @@ import (
 // Values are judged in every mode. What does not go together, and what this
 // version does not enforce, is a fault only if the policy is not off: a policy
 // that does nothing cannot be silently ignored.
-func (p Policy) Validate() []Fault {
+func (p Policy) Validate() []Fault { return p.validate(Algorithms()) }
+
+func (p Policy) validate(algorithms []Algorithm) []Fault {
 	var fs faults
 	p.checkName(&fs)
-	p.checkEnums(&fs)
+	p.checkEnums(&fs, algorithms)
 	p.checkRates(&fs)
 	p.checkPrefixes(&fs)
 	p.checkHeaders(&fs)
 	p.checkTexts(&fs)
+	fs.addNew(p.templateFaults())
 	fs.addNew(p.Match.faults())
 	if p.Mode != ModeOff {
 		fs.addNew(p.contradictions())
@@ -53,10 +57,10 @@ func plain(name string) bool {
 	})
 }
 
-func (p Policy) checkEnums(fs *faults) {
+func (p Policy) checkEnums(fs *faults, algorithms []Algorithm) {
 	checkEnum(fs, "scope", p.Scope, Scopes())
 	checkEnum(fs, "unit", p.Unit, Units())
-	checkEnum(fs, "algorithm", p.Algorithm, Algorithms())
+	checkEnum(fs, "algorithm", p.Algorithm, algorithms)
 	checkEnum(fs, "layer", p.Layer, Layers())
 	checkEnum(fs, "mode", p.Mode, Modes())
 	checkEnum(fs, "consistency", p.Consistency, Consistencies())
@@ -88,16 +92,20 @@ func (p Policy) checkPrefixes(fs *faults) {
 	}
 }
 
-// checkHeaders keeps a header from ending early and starting another one.
-func (p Policy) checkHeaders(fs *faults) {
-	for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
-		path := fmt.Sprintf("headers[%q]", name)
-		if !headerToken(name) {
-			fs.add(path, "is not an HTTP header name", `use letters, digits and "-"`)
-		}
-		if strings.ContainsFunc(p.Headers[name], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			fs.add(path, "has a control character in its value", "remove it")
-		}
+// templateFaults judges the key of scope custom by itself.
+func (p Policy) templateFaults() []Fault {
+	var fs faults
+	if p.Key != "" {
+		_, err := ParseTemplate(p.Key)
+		fs.text("key", err)
+	}
+	return fs
+}
+
+// text adds what a reader of texts found, if it did.
+func (fs *faults) text(path string, err error) {
+	if bad, ok := errors.AsType[*TextError](err); ok {
+		fs.add(path, bad.Problem, bad.Mend)
 	}
 }
 
@@ -122,6 +130,7 @@ func (p Policy) checkTexts(fs *faults) {
 	check("key", p.Key)
 	check("headers", flatten(p.Headers)...)
 	check("match.interfaces", p.Match.Interfaces...)
+	check("match.methods", p.Match.Methods...)
 	check("match.endpoints", p.Match.Endpoints...)
 	check("match.users", p.Match.Users...)
 	check("match.roles", p.Match.Roles...)
@@ -131,12 +140,4 @@ func (p Policy) checkTexts(fs *faults) {
 // flatten returns keys and values, each sorted.
 func flatten(m map[string]string) []string {
 	return append(slices.Sorted(maps.Keys(m)), slices.Sorted(maps.Values(m))...)
-}
-
-// headerToken is stricter than RFC 9110's token: names that need more than
-// this are not worth the surprises.
-func headerToken(name string) bool {
-	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-	})
 }

@@ -1,0 +1,148 @@
+package limiter
+
+import "time"
+
+// fewCharges is how many buckets a decision charges without asking for memory.
+const fewCharges = 8
+
+// charge is one bucket that a decision asks.
+type charge struct {
+	rule  *Rule
+	hash  uint64
+	hits  uint64
+	query int  // whose answer it is part of
+	taken bool // and has to be refunded if another denies
+	// replaced marks what is on its way out: another that applies has its place.
+	replaced bool
+	longest  time.Duration // that the query would wait
+	outcome  Outcome
+}
+
+func (c *charge) bucket(l *Limiter) Bucket { return Bucket{l.table, c.hash} }
+
+// decide charges all of the buckets or none. Each charge says afterwards what its bucket thinks.
+func (l *Limiter) decide(charges []charge, now Instant) (allowed bool) {
+	allowed = true
+	for i := range charges {
+		c := &charges[i]
+		switch {
+		case c.hits == 0:
+			c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, 1)
+		case !allowed:
+			c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+		default:
+			c.outcome = c.rule.algorithm.Take(c.bucket(l), now, c.hits)
+			c.taken = c.outcome.Admitted
+		}
+		if c.outcome.Admitted && c.outcome.Delay > c.longest {
+			c.turnAway(l, now)
+		}
+		if !c.outcome.Admitted && !c.rule.shadow {
+			allowed = false
+		}
+	}
+	if !allowed {
+		l.refund(charges, now)
+	}
+	return allowed
+}
+
+// turnAway denies what would have to wait too long, and gives back its place: else those who don't wait
+// for their turn would keep the queue too long for all others.
+func (c *charge) turnAway(l *Limiter, now Instant) {
+	retry := c.outcome.Delay - c.longest
+	if c.taken {
+		c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
+		c.taken = false
+		c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+	}
+	c.outcome.Admitted, c.outcome.RetryAfter, c.outcome.Delay = false, retry, 0
+}
+
+func (l *Limiter) refund(charges []charge, now Instant) {
+	for i := range charges {
+		c := &charges[i]
+		if !c.taken {
+			continue
+		}
+		c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
+		c.taken = false
+		as := c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+		c.outcome.Remaining, c.outcome.ResetAfter = as.Remaining, as.ResetAfter
+	}
+}
+
+// count tells each policy what it decided. A question without hits is none.
+func count(charges []charge) {
+	for i := range charges {
+		c := &charges[i]
+		if c.hits == 0 {
+			continue
+		}
+		n := c.rule.counters.of(c.hash)
+		switch {
+		case c.taken:
+			n.allowed.Add(1)
+		case c.outcome.Admitted:
+			n.refunded.Add(1)
+		case c.rule.shadow:
+			n.shadowExceeded.Add(1)
+		default:
+			n.exceeded.Add(1)
+		}
+		if c.outcome.Pressure {
+			n.pressure.Add(1)
+		}
+	}
+}
+
+// result is what one query is told, by the most restrictive of its charges.
+func result(charges []charge, query int, r *Result) {
+	var most *charge
+	allowed := true
+	var delay time.Duration
+	shadow := ""
+	for i := range charges {
+		c := &charges[i]
+		switch {
+		case c.query != query:
+			continue
+		case c.rule.shadow:
+			if !c.outcome.Admitted && shadow == "" {
+				shadow = c.rule.policy.Name
+			}
+			continue
+		case !c.outcome.Admitted:
+			allowed = false
+		}
+		delay = max(delay, c.outcome.Delay)
+		if most == nil || stricter(&c.outcome, &most.outcome) {
+			most = c
+		}
+	}
+	r.Allowed, r.Shadow = allowed, shadow
+	if most == nil {
+		return
+	}
+	p, o := &most.rule.policy, &most.outcome
+	r.Policy, r.Limit, r.Window, r.Burst = p.Name, p.Limit, p.Window, p.Burst
+	r.Remaining, r.ResetAfter, r.RetryAfter = o.Remaining, o.ResetAfter, o.RetryAfter
+	r.Headers = most.rule.headers
+	if allowed {
+		r.Delay = delay
+	}
+}
+
+// stricter tells whether a is what the client should hear of rather than b: a denial, then the longer wait,
+// then the fewer hits left.
+func stricter(a, b *Outcome) bool {
+	switch {
+	case a.Admitted != b.Admitted:
+		return b.Admitted
+	case !a.Admitted:
+		return a.RetryAfter > b.RetryAfter
+	case a.Remaining != b.Remaining:
+		return a.Remaining < b.Remaining
+	}
+	return a.ResetAfter > b.ResetAfter
+}

@@ -1,0 +1,141 @@
+package limiter
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// BucketState is what there is in one bucket of a policy.
+type BucketState struct {
+	Policy     string        `json:"policy"`
+	Key        string        `json:"key"`
+	Remaining  uint64        `json:"remaining"`
+	Burst      uint64        `json:"burst"`
+	ResetAfter time.Duration `json:"reset_after_ns"` // until it is full
+	RetryAfter time.Duration `json:"retry_after_ns"` // until one hit is admitted
+}
+
+// GlobalKey is the key of the one bucket of a policy of scope global.
+const GlobalKey = "-"
+
+// Bucket tells the state of the bucket that a policy of layer l7 has for a key, as its scope spells it: an
+// address, a user, a digest of an API key, an endpoint or a pattern of the policy's, [GlobalKey], and for
+// scope custom the values of the template's fields, in their order, with a line feed between two. It fails with
+// [ErrUnknownPolicy] or a [*QueryError].
+func (l *Limiter) Bucket(policyName, key string) (BucketState, error) {
+	r, hash, err := l.bucketOf(policyName, key)
+	if err != nil {
+		return BucketState{}, err
+	}
+	o := r.algorithm.Peek(Bucket{l.table, hash}, l.now(), 1)
+	return BucketState{policyName, key, o.Remaining, r.policy.Burst, o.ResetAfter, o.RetryAfter}, nil
+}
+
+// ResetBucket makes the bucket a full one, or fails like Bucket. What is in flight at the moment is
+// forgotten with it.
+func (l *Limiter) ResetBucket(policyName, key string) error {
+	r, hash, err := l.bucketOf(policyName, key)
+	if err != nil {
+		return err
+	}
+	r.algorithm.Reset(Bucket{l.table, hash}, l.now())
+	return nil
+}
+
+func (l *Limiter) bucketOf(policyName, key string) (*Rule, uint64, error) {
+	r := l.set.Load().byName[policyName]
+	if r == nil {
+		return nil, 0, fmt.Errorf("%q: %w", policyName, ErrUnknownPolicy)
+	}
+	v, endpoint, bad := r.viewOf(key)
+	if bad != nil {
+		return nil, 0, bad
+	}
+	hash, ok := r.bucketOf(&v, endpoint)
+	if !ok {
+		return nil, 0, &QueryError{"key", "must not be empty", "say whose bucket"}
+	}
+	return r, hash, nil
+}
+
+// viewOf is a request whose bucket has the given key.
+func (r *Rule) viewOf(key string) (v view, endpoint int, bad error) {
+	v = view{request: &RequestContext{}, key: key, endpoint: policy.CleanEndpoint(key)}
+	switch r.policy.Scope {
+	case policy.ScopePerIP:
+		address, err := netip.ParseAddr(key)
+		if prefix, prefixErr := netip.ParsePrefix(key); prefixErr == nil {
+			address, err = prefix.Addr(), nil
+		}
+		if err == nil {
+			v.request.ClientIP = address.Unmap().WithZone("")
+		}
+	case policy.ScopePerUser:
+		v.request.UserID = key
+	case policy.ScopePerAPIKey:
+		v.request.APIKey = key
+	case policy.ScopePerEndpoint:
+		endpoint, bad = r.endpointOf(&v, key)
+	case policy.ScopeCustom:
+		bad = r.fill(&v, strings.Split(key, "\n"))
+	case policy.ScopeGlobal:
+		if key != GlobalKey {
+			bad = &QueryError{"key", fmt.Sprintf("%q is none: there is one bucket for all", key), "write " + GlobalKey}
+		}
+	}
+	return v, endpoint, bad
+}
+
+// endpointOf finds a pattern by its text, or by a path that it matches.
+func (r *Rule) endpointOf(v *view, key string) (int, error) {
+	if r.match.endpoints == nil {
+		return 0, nil
+	}
+	patterns := r.policy.Match.Endpoints
+	if i := slices.Index(patterns, key); i >= 0 {
+		return i, nil
+	}
+	for i := range r.match.endpoints {
+		if r.match.endpoints[i].Match(v.endpoint) {
+			return i, nil
+		}
+	}
+	return 0, &QueryError{"key", fmt.Sprintf("%q is no endpoint of the policy", key), "use one of " + strings.Join(patterns, ", ")}
+}
+
+// fill puts values into the fields of the policy's template.
+func (r *Rule) fill(v *view, values []string) error {
+	fields := slices.DeleteFunc(slices.Clone(r.template.Parts()), func(p policy.TemplatePart) bool { return p.Field == policy.FieldText })
+	if len(values) != len(fields) {
+		return &QueryError{"key", fmt.Sprintf("has %d values for the %d fields of %s", len(values), len(fields), r.template),
+			"give one for each, with line feeds between them"}
+	}
+	c := v.request
+	c.Metadata = map[string]string{}
+	for i, f := range fields {
+		switch value := values[i]; f.Field {
+		case policy.FieldUser:
+			c.UserID = value
+		case policy.FieldRole:
+			c.UserRole = value
+		case policy.FieldAPIKey:
+			c.APIKey = value
+		case policy.FieldEndpoint:
+			v.endpoint = policy.CleanEndpoint(value)
+		case policy.FieldMethod:
+			c.Method = value
+		case policy.FieldKey:
+			v.key = value
+		case policy.FieldMetadata:
+			c.Metadata[f.Text] = value
+		case policy.FieldIP:
+			c.ClientIP, _ = netip.ParseAddr(value) // one that is none has no bucket
+		}
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package limiter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// view is a request as matchers look at it.
+type view struct {
+	request  *RequestContext
+	key      string
+	endpoint string // clean
+}
+
+// matcher is a policy's match, understood. policy.ClassifyRequest says the same of single policies, slowly;
+// a test holds the two together.
+type matcher struct {
+	sources   prefixSet
+	methods   []string
+	endpoints []policy.EndpointPattern
+	users     texts
+	roles     texts
+	metadata  []metadataPattern
+}
+
+// metadataPattern is a value, or the beginning of one.
+type metadataPattern struct {
+	name, value string
+	open        bool
+}
+
+// texts is a set of names.
+type texts map[string]struct{}
+
+func (t texts) has(text string) bool { _, ok := t[text]; return ok }
+
+func newTexts(all []string) texts {
+	if len(all) == 0 {
+		return nil
+	}
+	t := make(texts, len(all))
+	for _, text := range all {
+		t[text] = struct{}{}
+	}
+	return t
+}
+
+func newMatcher(m policy.Match) (matcher, error) {
+	out := matcher{sources: newPrefixSet(m.Sources), methods: m.Methods, users: newTexts(m.Users), roles: newTexts(m.Roles)}
+	for i, text := range m.Endpoints {
+		pattern, err := policy.ParseEndpoint(text)
+		if err != nil {
+			return matcher{}, fmt.Errorf("match.endpoints[%d]: %w", i, err)
+		}
+		out.endpoints = append(out.endpoints, pattern)
+	}
+	for name, text := range m.Metadata {
+		value, open := strings.CutSuffix(text, "*")
+		out.metadata = append(out.metadata, metadataPattern{name, value, open})
+	}
+	slices.SortFunc(out.metadata, func(a, b metadataPattern) int { return strings.Compare(a.name, b.name) })
+	return out, nil
+}
+
+// match tells whether a request is the policy's and, if it asks for endpoints, which of its patterns does.
+func (m *matcher) match(v *view) (endpoint int, ok bool) {
+	r := v.request
+	switch {
+	case len(m.methods) > 0 && !slices.Contains(m.methods, r.Method),
+		m.users != nil && !m.users.has(r.UserID),
+		m.roles != nil && !m.roles.has(r.UserRole),
+		!m.sources.empty() && !m.sources.has(r.ClientIP):
+		return 0, false
+	}
+	for i := range m.metadata {
+		if !m.metadata[i].match(r.Metadata) {
+			return 0, false
+		}
+	}
+	if m.endpoints == nil {
+		return 0, true
+	}
+	for i := range m.endpoints {
+		if m.endpoints[i].Match(v.endpoint) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func (p *metadataPattern) match(metadata map[string]string) bool {
+	value, there := metadata[p.name]
+	if p.open {
+		return there && strings.HasPrefix(value, p.value)
+	}
+	return there && value == p.value
+}

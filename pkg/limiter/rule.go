@@ -1,0 +1,82 @@
+package limiter
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/weir-limiter/weir/pkg/policy"
+)
+
+// Rule is one limit, ready to be charged.
+type Rule struct {
+	policy    policy.Policy
+	algorithm Algorithm
+	space     space
+	headers   []Header
+	shadow    bool
+	releases  bool // what it grants lasts until it is given back
+	counters  *counters
+
+	// Of policies that find their requests.
+	match      matcher
+	template   policy.Template
+	order      int     // of evaluation
+	replacedBy []*Rule // where they apply too
+}
+
+// newRule makes what the limiter charges of a policy.
+func (l *Limiter) newRule(p policy.Policy, c *counters) (*Rule, error) {
+	algorithm, err := l.newAlgorithm(p)
+	if err != nil {
+		return nil, fmt.Errorf("policy %q: %w", p.Name, err)
+	}
+	_, releasing := algorithm.(releases)
+	return &Rule{
+		policy:    p,
+		algorithm: algorithm,
+		space:     l.hasher.space(string(p.Scope), p.Name, p.IPv4Prefix, p.IPv6Prefix),
+		headers:   headersOf(p),
+		shadow:    p.Mode == policy.ModeShadow,
+		releases:  releasing,
+		counters:  c,
+	}, nil
+}
+
+func (l *Limiter) newAlgorithm(p policy.Policy) (Algorithm, error) {
+	if further := l.algorithms[p.Algorithm]; further != nil {
+		return further(p)
+	}
+	return newAlgorithm(p)
+}
+
+// headersOf spells the headers as net/http does, which then has nothing left to do for a request.
+func headersOf(p policy.Policy) []Header {
+	headers := make([]Header, 0, len(p.Headers))
+	for name, value := range p.Headers {
+		headers = append(headers, Header{http.CanonicalHeaderKey(name), value})
+	}
+	slices.SortFunc(headers, func(a, b Header) int { return cmp.Compare(a.Name, b.Name) })
+	return headers
+}
+
+// NewRule makes a limit that queries can name, from a policy of any scope: what a bucket is for, the
+// query's key says. Rules of one name share their buckets, and their counters, which a rule of the same
+// name as a policy does not with that. Of the policy, what finds requests has no meaning here, and the
+// bounds of policies do not hold but those of its algorithm.
+func (l *Limiter) NewRule(p policy.Policy) (*Rule, error) {
+	p.Scope = "rule"
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.ruleCounters[p.Name]
+	if c == nil {
+		c = &counters{}
+	}
+	r, err := l.newRule(p.WithDefaults(), c)
+	if err != nil {
+		return nil, err
+	}
+	l.ruleCounters[p.Name] = c
+	return r, nil
+}
