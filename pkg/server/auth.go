@@ -160,7 +160,8 @@ type held struct {
 func (c *checks) wait(w http.ResponseWriter, r *http.Request, res *limiter.Result) {
 	defer c.held.n.Add(-1)
 	if c.held.n.Add(1) > maxHeld || res.Delay > maxDelay {
-		c.checker.Release(res)
+		held := *res // or every result would be moved to the heap, for the sake of these
+		c.checker.Release(&held)
 		res.Allowed, res.RetryAfter, res.Delay = false, res.Delay, 0
 		return
 	}
