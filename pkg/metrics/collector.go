@@ -14,8 +14,9 @@ type Build struct {
 	Go       string // version of the compiler
 }
 
-// Options says what a [Collector] needs. All fields are required but RequestPolicies.
+// Options says what a [Collector] needs. All fields are required but Source and RequestPolicies.
 type Options struct {
+	// Source is the kernel; nil: weir has nothing to do with it, and there are none of its metrics.
 	Source Source
 	// Instance is this daemon's name, for the metrics of the contract that have such a label.
 	Instance string
@@ -59,16 +60,12 @@ func New(o Options) (*Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Collector{
-		source:   o.Source,
-		table:    &cached[Table]{read: o.Source.Table, now: o.Now, maxAge: tableAge},
-		bans:     &cached[Bans]{read: o.Source.BanCounts, now: o.Now, maxAge: tableAge},
-		sums:     sums{},
-		build:    build,
-		desc:     d,
-		instance: o.Instance,
-		requests: o.RequestPolicies,
-	}, nil
+	c := &Collector{source: o.Source, sums: sums{}, build: build, desc: d, instance: o.Instance, requests: o.RequestPolicies}
+	if o.Source != nil {
+		c.table = &cached[Table]{read: o.Source.Table, now: o.Now, maxAge: tableAge}
+		c.bans = &cached[Bans]{read: o.Source.BanCounts, now: o.Now, maxAge: tableAge}
+	}
+	return c, nil
 }
 
 // Describe sends the description of every metric.
@@ -82,9 +79,21 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- c.build
 	out := sink{ch}
+	if c.source == nil {
+		c.collectPolicies(out, 0)
+		return
+	}
 	c.collectKernel(out)
 	c.collectTable(out)
 	c.collectBans(out)
+}
+
+// collectPolicies counts the policies of the kernel and of layer 7.
+func (c *Collector) collectPolicies(out sink, kernel int) {
+	if c.requests != nil {
+		kernel += c.requests()
+	}
+	out.gauge(c.desc.policies, kernel, c.instance)
 }
 
 func (c *Collector) collectKernel(out sink) {
@@ -96,10 +105,7 @@ func (c *Collector) collectKernel(out sink) {
 	for _, r := range counters {
 		out.counter(r.desc, r.value, r.labels...)
 	}
-	if c.requests != nil {
-		policies += c.requests()
-	}
-	out.gauge(c.desc.policies, policies, c.instance)
+	c.collectPolicies(out, policies)
 }
 
 func (c *Collector) readKernel() (counters []reading, policies int, err error) {

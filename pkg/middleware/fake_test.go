@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-limiter/weir/internal/testutil"
 	"github.com/weir-limiter/weir/pkg/limiter"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 func TestMain(m *testing.M) { testutil.Main(m) }
@@ -34,6 +35,23 @@ func (s *said) Release(r *limiter.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.released++
+}
+
+// engine is a limiter with policies of layer 7, by the clock of the test's bubble if it has one.
+func engine(t testing.TB, policies ...policy.Policy) *limiter.Limiter {
+	t.Helper()
+	l, err := limiter.New(limiter.Options{Entries: limiter.MinEntries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range policies {
+		policies[i].Layer = policy.LayerL7
+		policies[i] = policies[i].WithDefaults()
+	}
+	if err := l.Replace(policy.Document{Policies: policies}); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // noon is when all tests take place, a millisecond late so that rounding shows.

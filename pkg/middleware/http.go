@@ -82,9 +82,6 @@ func (o *HTTPOptions) setDefaults() {
 	if o.OnError == nil {
 		o.OnError = writeError
 	}
-	if o.MaxDelay == 0 {
-		o.MaxDelay = DefaultMaxDelay
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -148,7 +145,7 @@ func (l *limited) end(c *call) {
 func (l *limited) admits(w http.ResponseWriter, r *http.Request, c *call) bool {
 	err := l.check(r, c)
 	if err == nil {
-		err = Wait(r.Context(), l.checker, &c.res, l.MaxDelay)
+		err = Wait(r.Context(), &c.res)
 	}
 	switch {
 	case err != nil:
@@ -163,7 +160,7 @@ func (l *limited) admits(w http.ResponseWriter, r *http.Request, c *call) bool {
 }
 
 func (l *limited) check(r *http.Request, c *call) (err error) {
-	q := limiter.Query{Request: &c.rc, Hits: 1}
+	q := limiter.Query{Request: &c.rc, Hits: 1, MaxDelay: MaxDelay(r.Context(), l.MaxDelay)}
 	if q.Key, c.rc, err = l.Extract(r); err != nil {
 		return &ExtractError{err}
 	}

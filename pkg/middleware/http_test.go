@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-limiter/weir/pkg/limiter"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // ok is a handler that answers 200.
@@ -178,12 +181,8 @@ func TestReleasesWhenTheHandlerEnds(t *testing.T) {
 	}
 }
 
+// TestDelay has one request before it in the queue of the real engine, which lets one through in three seconds.
 func TestDelay(t *testing.T) {
-	delayed := func() *said {
-		res := allowed()
-		res.Delay = 3 * time.Second
-		return &said{res: res}
-	}
 	for name, c := range map[string]struct {
 		longest, deadline, gone time.Duration // 0: there is none
 		status                  int
@@ -192,9 +191,9 @@ func TestDelay(t *testing.T) {
 	}{
 		"waits":                   {0, 0, 0, 200, 3 * time.Second, ""},
 		"as long as it may":       {3 * time.Second, 0, 0, 200, 3 * time.Second, ""},
-		"longer than it may":      {2 * time.Second, 0, 0, 429, 0, "3"},
+		"longer than it may":      {1 * time.Second, 0, 0, 429, 0, "2"},
 		"never":                   {-1, 0, 0, 429, 0, "3"},
-		"outlasts the deadline":   {0, 2 * time.Second, 0, 429, 0, "3"},
+		"outlasts the deadline":   {0, 2 * time.Second, 0, 429, 0, "1"},
 		"in time":                 {0, 4 * time.Second, 0, 200, 3 * time.Second, ""},
 		"the client goes earlier": {0, 0, time.Second, 503, time.Second, ""},
 	} {
@@ -206,13 +205,18 @@ func TestDelay(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, c.deadline)
 					defer cancel()
 				}
+				h := HTTP(engine(t, policy.Policy{Name: "queue", Scope: policy.ScopeGlobal, Algorithm: policy.AlgorithmLeakyBucket,
+					Limit: 20, Window: time.Minute, Burst: 10}), HTTPOptions{MaxDelay: c.longest})(ok)
+				if w := ask(h, nil); w.Code != 200 {
+					t.Fatalf("the first: %d", w.Code)
+				}
 				if c.gone > 0 {
 					time.AfterFunc(c.gone, cancel)
 				}
-				s, start := delayed(), time.Now()
-				w := ask(HTTP(s, HTTPOptions{MaxDelay: c.longest})(ok), func(r *http.Request) { *r = *r.WithContext(ctx) })
-				if w.Code != c.status || time.Since(start) != c.took || w.Header().Get("Retry-After") != c.retry || s.released == 0 {
-					t.Errorf("%d after %s, %v, released %d times", w.Code, time.Since(start), w.Header(), s.released)
+				start := time.Now()
+				w := ask(h, func(r *http.Request) { *r = *r.WithContext(ctx) })
+				if w.Code != c.status || time.Since(start).Round(time.Microsecond) != c.took || w.Header().Get("Retry-After") != c.retry {
+					t.Errorf("%d after %s, %v", w.Code, time.Since(start), w.Header())
 				}
 			})
 		})
@@ -278,5 +282,70 @@ func BenchmarkHTTP(b *testing.B) {
 				h.ServeHTTP(w, r)
 			}
 		})
+	}
+}
+
+// TestStorm: of many requests at once over real connections, those get through that the policies admit.
+func TestStorm(t *testing.T) {
+	const limit, askers, each = 100, 16, 50
+	l := engine(t, policy.Policy{Name: "all", Scope: policy.ScopeGlobal, Limit: limit, Window: time.Hour},
+		policy.Policy{Name: "each", Scope: policy.ScopePerIP, Limit: limit + 1, Window: time.Hour})
+	var through, denied atomic.Int64
+	server := httptest.NewServer(HTTP(l, HTTPOptions{})(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { through.Add(1) })))
+	defer server.Close()
+	var all sync.WaitGroup
+	for range askers {
+		all.Go(func() {
+			for range each {
+				answer, err := server.Client().Get(server.URL)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, answer.Body)
+				answer.Body.Close()
+				if answer.StatusCode == 429 {
+					denied.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if through.Load() != limit || denied.Load() != askers*each-limit {
+		t.Errorf("%d got through, %d were denied", through.Load(), denied.Load())
+	}
+}
+
+// TestConcurrency: the engine counts a request until its handler is done, panic or not.
+func TestConcurrency(t *testing.T) {
+	l := engine(t, policy.Policy{Name: "few", Scope: policy.ScopeGlobal, Algorithm: policy.AlgorithmConcurrency, Limit: 1, Window: time.Hour})
+	var h http.Handler
+	h = HTTP(l, HTTPOptions{})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Inner") == "" {
+			if inner := ask(h, func(r *http.Request) { r.Header.Set("Inner", "1") }); inner.Code != 429 {
+				t.Errorf("a second one in flight: %d", inner.Code)
+			}
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	for range 3 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the handler was not called")
+				}
+			}()
+			ask(h, nil)
+		}()
+	}
+}
+
+func BenchmarkHTTPAndEngine(b *testing.B) {
+	l := engine(b, policy.Policy{Name: "each", Scope: policy.ScopePerIP, Limit: policy.MaxRequestRate, Window: time.Second})
+	b.ReportAllocs()
+	h := HTTP(l, HTTPOptions{})(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	r, w := httptest.NewRequest(http.MethodGet, "/a", nil), nowhere{http.Header{}}
+	for b.Loop() {
+		h.ServeHTTP(w, r)
 	}
 }

@@ -10,17 +10,25 @@ import (
 // DefaultMaxDelay is the longest that a request waits where the options say nothing.
 const DefaultMaxDelay = 10 * time.Second
 
-// Wait waits for the turn of what was allowed with a delay, as a leaky bucket does. If the delay is longer than
-// longest, or than ctx will live, it does not wait: it makes res a denial that says to come back after the delay.
-// What res holds is released then, and also if ctx ends meanwhile, whose error it returns. The place in the queue
-// is lost, and passes by unused.
-func Wait(ctx context.Context, c Checker, res *limiter.Result, longest time.Duration) error {
-	if !res.Allowed || res.Delay <= 0 {
-		return nil
+// MaxDelay is what to put into a query whose answer is waited for under ctx, and not longer than longest: 0
+// means [DefaultMaxDelay], negative none.
+func MaxDelay(ctx context.Context, longest time.Duration) time.Duration {
+	if longest == 0 {
+		longest = DefaultMaxDelay
 	}
-	if deadline, ok := ctx.Deadline(); res.Delay > longest || ok && time.Until(deadline) < res.Delay {
-		c.Release(res)
-		res.Allowed, res.RetryAfter, res.Delay = false, res.Delay, 0
+	if deadline, ok := ctx.Deadline(); ok {
+		longest = min(longest, time.Until(deadline))
+	}
+	if longest <= 0 {
+		return -1
+	}
+	return longest
+}
+
+// Wait waits for the turn of what was allowed with a delay, as a leaky bucket does. If ctx ends meanwhile it
+// returns the error of that; the place in the queue then passes by unused.
+func Wait(ctx context.Context, res *limiter.Result) error {
+	if !res.Allowed || res.Delay <= 0 {
 		return nil
 	}
 	timer := time.NewTimer(res.Delay)
@@ -29,7 +37,6 @@ func Wait(ctx context.Context, c Checker, res *limiter.Result, longest time.Dura
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		c.Release(res)
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

@@ -59,7 +59,7 @@ func (c *checks) auth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// An empty answer with status 200: net/http adds Content-Length and Date.
-	c.dialect.Set(w.Header(), &res, time.Now())
+	c.dialect().Set(w.Header(), &res, time.Now())
 }
 
 func (c *checks) judge(r *http.Request, hits uint64) (limiter.Result, error) {
@@ -106,7 +106,7 @@ func (c *checks) authFailed(w http.ResponseWriter, q authQuery, err error) {
 
 func (c *checks) denied(w http.ResponseWriter, r *http.Request, q authQuery, res *limiter.Result) {
 	if q.deny == 0 {
-		middleware.WriteDenied(w, r, c.dialect, res, time.Now())
+		middleware.WriteDenied(w, r, c.dialect(), res, time.Now())
 		return
 	}
 	status := http.StatusTooManyRequests
@@ -114,7 +114,7 @@ func (c *checks) denied(w http.ResponseWriter, r *http.Request, q authQuery, res
 		status = http.StatusForbidden
 	}
 	w.Header().Set(statusHeader, strconv.Itoa(status))
-	middleware.WriteDeniedAs(w, r, q.deny, c.dialect, res, time.Now())
+	middleware.WriteDeniedAs(w, r, q.deny, c.dialect(), res, time.Now())
 }
 
 // parseAuthQuery reads deny and hits, and refuses what else is there: it would be a misspelt one.

@@ -18,7 +18,7 @@ import (
 type checks struct {
 	checker  Checker
 	identity Identity
-	dialect  middleware.Dialect
+	dialect  func() middleware.Dialect
 	failures failures
 	held     held
 }
@@ -27,6 +27,9 @@ type checks struct {
 // a client says of itself is to be believed is for Identity in /v1/auth. A body of /v1/check is believed.
 func checkRoutes(o Options, stopping <-chan struct{}) []route {
 	c := &checks{checker: o.Checker, identity: o.Identity, dialect: o.Headers, failures: failures{log: o.Log}, held: held{stopping: stopping}}
+	if c.dialect == nil {
+		c.dialect = func() middleware.Dialect { return middleware.XRateLimit }
+	}
 	all := []route{
 		{"POST /v1/check", forAll, http.HandlerFunc(c.check)},
 		{"POST /v1/release", forAll, http.HandlerFunc(c.release)},
@@ -83,11 +86,11 @@ func (c *checks) check(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		writeProblem(w, c.failures.blame(err))
 	case !res.Allowed:
-		middleware.WriteDenied(w, r, c.dialect, &res, now)
+		middleware.WriteDenied(w, r, c.dialect(), &res, now)
 	default:
 		answer := c.answer(&res, now)
 		setHeaders(w, "application/json")
-		c.dialect.Set(w.Header(), &res, now)
+		c.dialect().Set(w.Header(), &res, now)
 		_ = json.NewEncoder(w).Encode(answer) // a client that went away needs no answer; its lease expires
 	}
 }

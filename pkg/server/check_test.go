@@ -235,7 +235,7 @@ func TestCheckAnswersInTheDialect(t *testing.T) {
 		middleware.Off:        {"", ""},
 	} {
 		l := newLimiter(t, `{"policies":[{"name":"user","scope":"per_user","limit":1,"window":"1h"}]}`)
-		r := startWith(t, Options{Checker: l, Identity: newResolver(t), Headers: dialect})
+		r := startWith(t, Options{Checker: l, Identity: newResolver(t), Headers: func() middleware.Dialect { return dialect }})
 		for _, status := range []int{200, 429} {
 			answer, _ := r.post(t, "/v1/check", `{"context":{"user_id":"ann"}}`, status)
 			if x, ietf := answer.Header.Get("X-RateLimit-Limit"), answer.Header.Get("RateLimit-Policy"); x != want.x || ietf != want.ietf {

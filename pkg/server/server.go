@@ -52,8 +52,9 @@ type Options struct {
 	Checker Checker
 	// Identity tells /v1/auth who is asking, and for what; nil: it is not served.
 	Identity Identity
-	// Headers says which rate limit headers answers of /v1/check and /v1/auth have.
-	Headers middleware.Dialect
+	// Headers says which rate limit headers answers of /v1/check and /v1/auth have. It may be another one
+	// each time, and must not block. Nil: [middleware.XRateLimit].
+	Headers func() middleware.Dialect
 	// Figures answers GET /v1/health and /v1/stats; nil: nobody does.
 	Figures Figures
 	// Buckets answers /v1/buckets; nil: nobody does.
