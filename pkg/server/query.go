@@ -34,7 +34,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, badRequest("body", fmt.Sprintf("is larger than %d bytes", maxCheckBody), "send a smaller one")
 	}
 	if err != nil {
-		return nil, NewProblem(http.StatusBadRequest, "the body ended early: %v", err)
+		// Why tells addresses.
+		return nil, NewProblem(http.StatusBadRequest, "the body ended early, or came too slowly")
 	}
 	return data.Bytes(), nil
 }
@@ -51,7 +52,7 @@ func decodeObject(data []byte, o *object, read func(name, path string, value []b
 	if err := json.Unmarshal(data, &whole); err != nil {
 		return badBody(err)
 	}
-	o.each(data, "", read)
+	o.each(data, "", topField, read)
 	return o.problem()
 }
 
@@ -102,7 +103,7 @@ func (b *checkBody) field(name, path string, value []byte) {
 	case "hits":
 		b.number(path, value, &b.query.Hits)
 	case "context":
-		b.each(value, path, b.contextField)
+		b.each(value, path, subField, b.contextField)
 	default:
 		b.fault(path, "there are key, limit, window, window_seconds, hits and context", "unknown field")
 	}
