@@ -46,7 +46,8 @@ func (o *object) each(data []byte, path, form string, read func(name, path strin
 		name, isText := token.(string)
 		var value json.RawMessage
 		if err != nil || !isText || d.Decode(&value) != nil {
-			return // valid JSON comes to no such thing
+			o.fault(orBody(path), "send JSON", "can't be read") // valid JSON comes to no such thing
+			return
 		}
 		switch field := path + fmt.Sprintf(form, shorten(name)); {
 		case seen[name]:
@@ -116,17 +117,13 @@ func (o *object) seconds(field string, value []byte, to *time.Duration) {
 }
 
 // texts is an object of free names and texts.
-func (o *object) texts(path string, value []byte, most int) map[string]string {
+func (o *object) texts(path string, value []byte) map[string]string {
 	all := map[string]string{}
 	o.each(value, path, freeField, func(name, field string, value []byte) {
 		var text string
 		o.text(field, value, &text)
 		all[name] = text
 	})
-	if len(all) > most {
-		o.fault(path, fmt.Sprintf("send at most %d", most), "has %d fields", len(all))
-		return nil
-	}
 	return all
 }
 

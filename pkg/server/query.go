@@ -16,11 +16,8 @@ import (
 	"github.com/weir-limiter/weir/pkg/limiter"
 )
 
-// What a body of /v1/check may have.
-const (
-	maxCheckBody = 64 << 10 // bytes
-	maxMetadata  = 64       // fields of context.metadata
-)
+// maxCheckBody is how long a body of /v1/check or /v1/release may be, in bytes.
+const maxCheckBody = 64 << 10
 
 // readBody reads a body of /v1/check or /v1/release. That it is too large is answered with 400, as all that
 // is wrong with such a body.
@@ -128,7 +125,7 @@ func (b *checkBody) contextField(name, path string, value []byte) {
 	case "request_id":
 		c.RequestID = b.boundedText(path, value)
 	case "metadata":
-		c.Metadata = b.texts(path, value, maxMetadata)
+		c.Metadata = b.texts(path, value)
 	default:
 		b.fault(path, "there are client_ip, method, endpoint, user_id, user_role, api_key, request_id and metadata", "unknown field")
 	}
