@@ -84,7 +84,10 @@ func New(o Options) (*Resolver, error) {
 			return nil, fmt.Errorf("identity: %s: %w", h.what, err)
 		}
 	}
-	return r, r.addMetadata(o.MetadataHeaders)
+	if err := r.addMetadata(o.MetadataHeaders); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *Resolver) addMetadata(headers map[string]string) error {
