@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,5 +226,40 @@ func TestEnd(t *testing.T) {
 	l.Close()
 	if err := s.Run(t.Context()); err == nil || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestStorm: exactly what the limit says passes, however many ask, while the configuration is replaced.
+func TestStorm(t *testing.T) {
+	const text = "domain: d\ndescriptors:\n  - key: k\n    rate_limit: {unit: hour, requests_per_unit: 500}\n"
+	s := serve(t, func(o *Options) { o.Config = parse(t, text) })
+	var passed, denied atomic.Uint64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 200 {
+				resp, err := s.client.ShouldRateLimit(t.Context(), request("d", descriptor("k", "x")))
+				switch {
+				case err != nil:
+					t.Error(err)
+				case resp.GetOverallCode() == pb.RateLimitResponse_OK:
+					passed.Add(1)
+				default:
+					denied.Add(1)
+				}
+			}
+		})
+	}
+	all.Go(func() {
+		for i := range 50 {
+			set := parse(t, strings.Replace(text, "domain: d\n", fmt.Sprintf("domain: d\n# %d\n", i), 1))
+			if err := s.SetConfig(set); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	all.Wait()
+	if passed.Load() != 500 || denied.Load() != 1100 {
+		t.Errorf("%d passed, %d denied", passed.Load(), denied.Load())
 	}
 }
