@@ -32,7 +32,7 @@ func (l *Limiter) newRule(p policy.Policy, c *counters) (*Rule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy %q: %w", p.Name, err)
 	}
-	_, releasing := algorithm.(releases)
+	_, releasing := algorithm.(Releasing)
 	return &Rule{
 		policy:    p,
 		algorithm: algorithm,
