@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/middleware"
 	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/pkg/server"
@@ -206,6 +207,8 @@ func decidedBy(p *page, v *checkView) string {
 		return ": the client is in deny"
 	case v.List == policy.ListAllow:
 		return ": the client is in allow"
+	case v.Policy == limiter.OwnPolicy:
+		return ""
 	case v.Policy != "":
 		return " by " + p.paint(bold, v.Policy)
 	case v.Limit == 0:
