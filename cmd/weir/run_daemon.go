@@ -34,6 +34,7 @@ type daemon struct {
 	stopped chan struct{} // closed when Run ends
 
 	further atomic.Pointer[[]string] // of server.rls_config, for the watch
+	moved   chan struct{}            // tells it that there are others
 	shown   atomic.Pointer[shown]
 	token   atomic.Pointer[server.Token]
 	reloads reloadCount

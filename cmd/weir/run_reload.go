@@ -72,6 +72,10 @@ func (d *daemon) tryContent(data []byte, hash contentHash) {
 	if !slices.Equal(before, d.config.Server.RLSConfig) {
 		d.content = d.withFurther(hash)
 		d.further.Store(&d.config.Server.RLSConfig)
+		select {
+		case d.moved <- struct{}{}:
+		default: // it has not heard of the change before, and will see this one too
+		}
 	}
 }
 

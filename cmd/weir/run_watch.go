@@ -25,6 +25,8 @@ type fileWatch struct {
 	path string
 	// further are other files, or directories, whose changes count as well; nil: there are none.
 	further func() []string
+	// moved gets a word when further has changed; nil: it never does.
+	moved <-chan struct{}
 	// changes gets a word when it is time to look: at the start, after changes, and every now and then.
 	changes chan<- struct{}
 	every   time.Duration // between looks without an occasion
@@ -63,6 +65,7 @@ func (w *fileWatch) Run(ctx context.Context) error {
 		case err := <-missed: // events were lost, most likely: the look that follows makes up for it
 			w.log.Warn("the watch of the file missed something", "config", w.path, "error", err)
 		case <-settled.C:
+		case <-w.moved: // what changed since they were read is found by the look
 		case <-look.C:
 		}
 		noisySince = time.Time{}
