@@ -10,7 +10,7 @@ import (
 )
 
 // maxWindow is the longest window of a rule, a leap year. The table keeps a count for [bucket.DepthMax] at most, 104
-// days after its last hit: in a longer window, who does not ask for so long begins anew.
+// days after it was asked for: in a longer window, who does not ask for so long begins anew.
 const maxWindow = 366 * 24 * time.Hour
 
 // window counts hits by windows of time, each in a counter of its own in the table.
