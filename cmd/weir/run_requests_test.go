@@ -44,6 +44,7 @@ func TestRunRequests(t *testing.T) {
 		"lists":           gateLists,
 		"rls":             gateRLS,
 		"proxy":           gateProxy,
+		"tokens":          gateTokens,
 		"other-addresses": gateOtherAddresses,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,6 +80,9 @@ func gateUnprivileged(t *testing.T, binary string) {
 		if strings.Contains(a.body, absent) {
 			t.Errorf("metrics have %q in them", absent)
 		}
+	}
+	if r := g.weir("", "doctor"); r.code != 0 || !strings.Contains(r.out, "limits requests alone") || !strings.Contains(r.out, "\nwarn  privileges ") {
+		t.Errorf("doctor: %+v, want nothing that fails", r)
 	}
 	if a := g.admin("GET", "/v1/bans", ""); a.status != 404 || !strings.Contains(a.body, "limits requests alone") {
 		t.Errorf("bans: %d %s", a.status, a.body)
