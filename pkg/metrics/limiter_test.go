@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -116,6 +118,26 @@ func TestLimiterCollector(t *testing.T) {
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// Every metric of layer 7 has to be told of.
+func TestReferenceKnowsEveryMetric(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "API.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(newLimiterCollector(fullLimiter(), time.Now))
+	all, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range all {
+		if !strings.Contains(string(text), "`"+family.GetName()) {
+			t.Errorf("docs/API.md says nothing of %s", family.GetName())
+		}
 	}
 }
 
