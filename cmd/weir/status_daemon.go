@@ -15,6 +15,11 @@ type daemonState struct {
 	server.Config
 }
 
+// state asks the daemon how it is.
+func (c *client) state(ctx context.Context) (s daemonState, err error) {
+	return s, c.ask(ctx, http.MethodGet, "/readyz", nil, &s)
+}
+
 func (s *daemonState) missingText() string {
 	var all []string
 	for _, m := range s.Missing {

@@ -90,7 +90,7 @@ func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charg
 		if bad := checkText("key", q.Key, mayBeEmpty); bad != nil {
 			return all, bad
 		}
-		return append(all, charge{rule: q.Rule, hash: q.Rule.space.text(q.Key), hits: q.Hits, query: query}), nil
+		return append(all, charge{rule: q.Rule, hash: q.Rule.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
 	case q.Request != nil:
 		return l.requestCharges(all, q, query, r)
 	}
@@ -98,7 +98,7 @@ func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charg
 	if err != nil {
 		return all, err
 	}
-	return append(all, charge{rule: own, hash: own.space.text(q.Key), hits: q.Hits, query: query}), nil
+	return append(all, charge{rule: own, hash: own.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
 }
 
 func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
@@ -117,7 +117,7 @@ func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) (
 	v := view{request: q.Request, key: q.Key, endpoint: policy.CleanEndpoint(q.Request.Endpoint)}
 	all = set.find(all, &v)
 	for i := first; i < len(all); i++ {
-		all[i].hits, all[i].query = q.Hits, query
+		all[i].hits, all[i].query, all[i].longest = q.Hits, query, q.longest()
 	}
 	return all, nil
 }

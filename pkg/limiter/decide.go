@@ -14,6 +14,7 @@ type charge struct {
 	taken bool // and has to be refunded if another denies
 	// replaced marks what is on its way out: another that applies has its place.
 	replaced bool
+	longest  time.Duration // that the query would wait
 	outcome  Outcome
 }
 
@@ -33,6 +34,9 @@ func (l *Limiter) decide(charges []charge, now Instant) (allowed bool) {
 			c.outcome = c.rule.algorithm.Take(c.bucket(l), now, c.hits)
 			c.taken = c.outcome.Admitted
 		}
+		if c.outcome.Admitted && c.outcome.Delay > c.longest {
+			c.turnAway(l, now)
+		}
 		if !c.outcome.Admitted && !c.rule.shadow {
 			allowed = false
 		}
@@ -41,6 +45,18 @@ func (l *Limiter) decide(charges []charge, now Instant) (allowed bool) {
 		l.refund(charges, now)
 	}
 	return allowed
+}
+
+// turnAway denies what would have to wait too long, and gives back its place: else those who don't wait
+// for their turn would keep the queue too long for all others.
+func (c *charge) turnAway(l *Limiter, now Instant) {
+	retry := c.outcome.Delay - c.longest
+	if c.taken {
+		c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
+		c.taken = false
+		c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+	}
+	c.outcome.Admitted, c.outcome.RetryAfter, c.outcome.Delay = false, retry, 0
 }
 
 func (l *Limiter) refund(charges []charge, now Instant) {

@@ -45,4 +45,15 @@ type Query struct {
 	Request *RequestContext
 	// Hits is how many tokens the question is worth. 0 asks what one would get, and takes none.
 	Hits uint64
+	// MaxDelay is the longest [Result.Delay] that the asker would wait: what would have to wait longer is
+	// denied, and takes no place in the queue. 0: any; negative: none.
+	MaxDelay time.Duration
+}
+
+// longest is the longest wait that a query may be told.
+func (q *Query) longest() time.Duration {
+	if q.MaxDelay == 0 {
+		return Never
+	}
+	return max(0, q.MaxDelay)
 }

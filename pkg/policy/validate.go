@@ -16,10 +16,12 @@ import (
 // Values are judged in every mode. What does not go together, and what this
 // version does not enforce, is a fault only if the policy is not off: a policy
 // that does nothing cannot be silently ignored.
-func (p Policy) Validate() []Fault {
+func (p Policy) Validate() []Fault { return p.validate(Algorithms()) }
+
+func (p Policy) validate(algorithms []Algorithm) []Fault {
 	var fs faults
 	p.checkName(&fs)
-	p.checkEnums(&fs)
+	p.checkEnums(&fs, algorithms)
 	p.checkRates(&fs)
 	p.checkPrefixes(&fs)
 	p.checkHeaders(&fs)
@@ -55,10 +57,10 @@ func plain(name string) bool {
 	})
 }
 
-func (p Policy) checkEnums(fs *faults) {
+func (p Policy) checkEnums(fs *faults, algorithms []Algorithm) {
 	checkEnum(fs, "scope", p.Scope, Scopes())
 	checkEnum(fs, "unit", p.Unit, Units())
-	checkEnum(fs, "algorithm", p.Algorithm, Algorithms())
+	checkEnum(fs, "algorithm", p.Algorithm, algorithms)
 	checkEnum(fs, "layer", p.Layer, Layers())
 	checkEnum(fs, "mode", p.Mode, Modes())
 	checkEnum(fs, "consistency", p.Consistency, Consistencies())
