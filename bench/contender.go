@@ -136,8 +136,9 @@ func newThrottled(k *keys) (func(int) (bool, error), error) {
 	}
 	l, err := throttled.NewGCRARateLimiterCtx(store, throttled.RateQuota{MaxRate: throttled.PerSec(limitPerKey), MaxBurst: limitPerKey - 1})
 	return func(i int) (bool, error) {
+		// It gives up, with an error, when ten swaps of one key were lost: whoever asks is told no either way.
 		limited, _, err := l.RateLimitCtx(context.Background(), k.names[i], 1)
-		return !limited, err
+		return !limited && err == nil, nil
 	}, err
 }
 

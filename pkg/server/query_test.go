@@ -194,7 +194,9 @@ func TestBodyWithoutEnd(t *testing.T) {
 // refuses with a field.
 func FuzzDecodeQuery(f *testing.F) {
 	for _, c := range badChecks() {
-		f.Add([]byte(c.body))
+		if len(c.body) < maxCheckBody { // which takes all of the time
+			f.Add([]byte(c.body))
+		}
 	}
 	f.Add([]byte(`{"key":"k","limit":1,"window":"1h","hits":2}`))
 	f.Add([]byte(`{"context":{"client_ip":"2001:db8::1","method":"GET","endpoint":"/a//b/../c?d","metadata":{"tenant":"acme"}}}`))
