@@ -47,7 +47,7 @@ type preparedRequests struct {
 
 // newRequests makes a limiter that allows everything until something is put in force.
 func newRequests(c *config.Config, log *slog.Logger) (*requests, error) {
-	l, err := limiter.New(limiterOptions(c))
+	l, err := limiter.New(limiter.Options{Entries: int(c.Table.L7Entries)})
 	if err != nil {
 		return nil, fmt.Errorf("layer 7: %w", err)
 	}
@@ -75,18 +75,18 @@ func (r *requests) prepare(c *config.Config) (*preparedRequests, error) {
 		return nil, err
 	}
 	var err error
-	if p.dialect, err = dialectOf(c); err != nil {
+	if p.dialect, err = middleware.ParseDialect(string(c.Server.Headers)); err != nil {
 		return nil, err
 	}
-	if p.verifier, err = r.inForce.Load().verifier.next(c, r.log); err != nil {
+	if p.verifier, err = r.inForce.Load().verifier.next(c.Server, r.log); err != nil {
 		return nil, err
 	}
-	if p.identity, err = identity.New(identityOptions(c, p.verifier.Verifier)); err != nil {
+	if p.identity, err = identity.New(identityOptions(c.Server, p.verifier.Verifier)); err != nil {
 		return nil, err
 	}
 	if len(c.Server.RLSConfig) > 0 {
 		if p.rules, err = rules.Load(c.Server.RLSConfig...); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("server.rls_config: %w", err)
 		}
 	}
 	return p, nil

@@ -92,9 +92,9 @@ func (m *matcher) match(v *view) (endpoint int, ok bool) {
 }
 
 func (p *metadataPattern) match(metadata map[string]string) bool {
-	value, there := metadata[p.name]
+	value := metadata[p.name]
 	if p.open {
-		return there && strings.HasPrefix(value, p.value)
+		return value != "" && strings.HasPrefix(value, p.value) // an empty value is none
 	}
-	return there && value == p.value
+	return value == p.value // which is not empty
 }

@@ -25,7 +25,12 @@ import (
 // newLimiter has a document in force, in the words of PUT /v1/policies.
 func newLimiter(t testing.TB, document string) *limiter.Limiter {
 	t.Helper()
-	l, err := limiter.New(limiter.Options{Entries: limiter.MinEntries})
+	return newLimiterAt(t, document, nil)
+}
+
+func newLimiterAt(t testing.TB, document string, clock func() limiter.Instant) *limiter.Limiter {
+	t.Helper()
+	l, err := limiter.New(limiter.Options{Entries: limiter.MinEntries, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,6 @@ type Checker interface {
 	// Check decides over one query. An error that is a [limiter.ErrQuery] is the client's fault, and any
 	// other the checker's own.
 	Check(ctx context.Context, q limiter.Query) (limiter.Result, error)
-	// Release ends what a result holds.
-	Release(r *limiter.Result)
 	// LeaseToken is what ReleaseToken ends a result with; empty if it holds nothing.
 	LeaseToken(r *limiter.Result) string
 	// ReleaseToken ends what a token stands for. As Check, if there is no such thing.

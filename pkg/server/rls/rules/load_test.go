@@ -52,8 +52,10 @@ func TestLoadConfigMap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if set, err := Load(dir); err != nil || len(set.Limits) != 1 {
-		t.Errorf("%+v %v", set, err)
+	for _, path := range []string{dir, filepath.Join(dir, "..data"), filepath.Join(dir, "limits.yaml")} {
+		if set, err := Load(path); err != nil || len(set.Limits) != 1 {
+			t.Errorf("%s: %+v %v", path, set, err)
+		}
 	}
 }
 
