@@ -26,8 +26,9 @@ demo: build ## watch the kernel hold flooding hosts to their limit; needs root
 	bin/weir demo
 
 .PHONY: bench
-bench: build ## the tables of docs/PERFORMANCE.md, in some three minutes; needs root
+bench: build ## the tables of docs/PERFORMANCE.md, in some six minutes; needs root
 	bin/weir bench --compare bpf/bench/lru.bpf.o
+	cd bench && $(GO) run .
 
 .PHONY: cost
 cost: build ## what the verifier says of each program: instructions and stack; needs root
@@ -87,6 +88,7 @@ check-generated: ## fail if a committed file is not what its source makes
 lint: ## formatting, vet, and who may import whom
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+	cd bench && $(GO) vet ./...
 	$(GO) tool depguard ./...
 
 build/:

@@ -76,17 +76,24 @@ func newBansCommand(e *env) *cobra.Command {
 	}
 }
 
-// throughDaemon lets a daemon make a change, if one answers, as it holds the state directory. Without
-// one the change is made here.
+// throughDaemon lets a daemon make a change in the kernel, if one answers, as it holds the state directory.
+// Without one, or beside one that limits requests alone, the change is made here.
 func (e *env) throughDaemon(ctx context.Context, ask func(*client) error, here func(*loader.StateDir) error) error {
 	c, err := e.daemon(ctx)
 	if err != nil {
 		return err
 	}
-	if c != nil {
-		return ask(c)
+	if c == nil {
+		return e.change(here)
 	}
-	return e.change(here)
+	state, err := c.state(ctx)
+	if err != nil {
+		return err
+	}
+	if state.RequestsOnly {
+		return e.change(here)
+	}
+	return ask(c)
 }
 
 func banCommand(ctx context.Context, e *env, r server.BanRequest) error {

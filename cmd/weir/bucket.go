@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -21,18 +22,27 @@ func newBucketCommand(e *env) *cobra.Command {
   global        all, or -
 
 All interfaces with a policy of that name share its buckets, but what comes in (xdp, tc-ingress) has other
-ones than what goes out (tc-egress).`)
+ones than what goes out (tc-egress).
+
+The buckets of a policy of layer l7 are in weir run, which is asked for them. Their keys are those that weir
+policy explain shows:
+
+  per_ip        an address
+  per_user      the user
+  per_api_key   the digest of the key, as explain makes it of --api-key-file
+  per_endpoint  the pattern of match.endpoints, or without one the path
+  custom        what the template makes of the request`)
 	cmd.AddCommand(
 		newBucketSubcommand(e, &cobra.Command{
 			Use:     "get POLICY KEY",
 			Short:   "Show the tokens in a bucket, and when the next one comes",
 			Example: "  weir bucket get per-client 203.0.113.7\n  weir bucket get per-client 2001:db8::1 -o json\n  weir bucket get resolver udp/53 --direction ingress",
-		}, getBucket),
+		}, getBucket, getRequestBucket),
 		newBucketSubcommand(e, &cobra.Command{
 			Use:     "reset POLICY KEY",
 			Short:   "Fill a bucket, at once",
 			Example: "  weir bucket reset per-client 203.0.113.7",
-		}, resetBucket),
+		}, resetBucket, resetRequestBucket),
 	)
 	return cmd
 }
@@ -45,16 +55,28 @@ type openBucket struct {
 	key    bucketKey
 }
 
-func newBucketSubcommand(e *env, cmd *cobra.Command, do func(*env, *openBucket) error) *cobra.Command {
+// newBucketSubcommand is a command that does something to a bucket of the kernel, or of layer 7.
+func newBucketSubcommand(
+	e *env, cmd *cobra.Command, do func(*env, *openBucket) error, doRequest func(context.Context, *env, *requestBucket) error,
+) *cobra.Command {
 	var at placeChoice
 	cmd.Args = exactArgs(2, "a policy and a key")
 	cmd.ValidArgsFunction = completePolicy(e)
 	cmd.Flags().StringVar(&at.iface, "interface", "", "whose policy of that name, if they differ between interfaces")
 	cmd.Flags().StringVar((*string)(&at.direction), "direction", "", "ingress or egress, whose buckets are not the same, if the policy has both")
 	_ = cmd.RegisterFlagCompletionFunc("interface", completeInterface) // fails only for a flag that is not there
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := at.check(); err != nil {
 			return err
+		}
+		r, err := e.requestBucket(cmd.Context(), args[0], args[1])
+		switch {
+		case err != nil:
+			return err
+		case r != nil && at != (placeChoice{}):
+			return usagef("policy %s is of layer l7, whose buckets are at no interface: leave out --interface and --direction", args[0])
+		case r != nil:
+			return doRequest(cmd.Context(), e, r)
 		}
 		return e.inspect(func(d *loader.StateDir, all []loader.Attachment) (err error) {
 			if d == nil || len(all) == 0 {
@@ -79,6 +101,7 @@ func newBucketSubcommand(e *env, cmd *cobra.Command, do func(*env, *openBucket) 
 // bucketView is the JSON of weir bucket. Scripts read it: add fields, rename none.
 type bucketView struct {
 	Policy     string        `json:"policy"`
+	Layer      policy.Layer  `json:"layer"`
 	Scope      policy.Scope  `json:"scope"`
 	Interfaces []string      `json:"interfaces"`
 	Key        string        `json:"key"`
@@ -99,7 +122,7 @@ func (b *openBucket) view() bucketView {
 	s := b.table.Bucket(b.policy, b.key.Key, loader.Now())
 	p := b.policy
 	return bucketView{
-		Policy: p.Name, Scope: p.Scope, Interfaces: b.places, Key: b.key.text, Bucket: b.key.bucket,
+		Policy: p.Name, Layer: p.Layer, Scope: p.Scope, Interfaces: b.places, Key: b.key.text, Bucket: b.key.bucket,
 		Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit, Burst: p.Burst,
 		Found: s.Found, Tokens: s.Tokens, Leased: s.Leased, Next: s.Next, Full: s.Full, Used: s.Used,
 	}
@@ -147,12 +170,13 @@ func resetBucket(e *env, b *openBucket) error {
 	before := b.view()
 	b.table.ResetBucket(b.policy, b.key.Key, loader.Now())
 	v := resetView{bucketView: b.view(), Before: before.Tokens}
-	return e.show(v, func(p *page) {
-		if !before.Found {
-			p.printf("%s: the bucket of %s was full already: it has no entry in the table\n", v.Policy, b.key)
-			return
-		}
-		p.printf("%s: the bucket of %s is full; it had %s of %s tokens\n", v.Policy, b.key,
-			thousands(v.Before), thousands(v.Burst))
-	})
+	return e.show(v, func(p *page) { writeReset(p, &v, b.key.String(), before.Found) })
+}
+
+func writeReset(p *page, v *resetView, bucket string, found bool) {
+	if !found {
+		p.printf("%s: the bucket of %s was full already: it has no entry in the table\n", v.Policy, bucket)
+		return
+	}
+	p.printf("%s: the bucket of %s is full; it had %s of %s tokens\n", v.Policy, bucket, thousands(v.Before), thousands(v.Burst))
 }

@@ -18,6 +18,7 @@ const lockWait = 5 * time.Second
 
 // env is everything that a command has from outside, so that a test can give it other things.
 type env struct {
+	in       io.Reader
 	out, err io.Writer
 	colour   bool // out is a terminal, and the user did not ask for plain text (NO_COLOR)
 
@@ -31,6 +32,7 @@ type env struct {
 func newEnv() *env {
 	_, plain := os.LookupEnv("NO_COLOR")
 	return &env{
+		in:     os.Stdin,
 		out:    os.Stdout,
 		err:    os.Stderr,
 		colour: term.IsTerminal(int(os.Stdout.Fd())) && !plain,

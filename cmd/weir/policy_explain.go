@@ -23,20 +23,38 @@ type packetFlags struct {
 
 func newPolicyExplainCommand(e *env) *cobra.Command {
 	var f packetFlags
-	var file string
+	var r requestFlags
+	var file, key string
 	cmd := &cobra.Command{
-		Use:   "explain --src ADDR --proto NAME [--dport PORT] --iface IFACE",
-		Short: "Tell which policies apply to a packet, in which order, and why the others do not",
-		Long: `Tell what would become of a packet: which list decides over it or, if none does, which policies are charged,
-in the order of evaluation, and for each of the others why it is not. A packet passes if every policy that
-is charged and enforces admits it.
+		Use:   "explain {--src ADDR --proto NAME [--dport PORT] --iface IFACE | --ip ADDR --method NAME --endpoint PATH ...}",
+		Short: "Tell which policies apply to a packet or a request, in which order, and why the others do not",
+		Long: `Tell what would become of a packet or of a request of layer 7: which list decides over it or, if none does,
+which policies are charged, in the order of evaluation, and for each of the others why it is not. It passes
+if every policy that is charged and enforces admits it. Nothing is charged: to do that is for weir check.
 
-The policies are those in force, or with -c those of a file. The source is the remote end and the port the
-local one: of a packet that goes out, its destination and its source port.`,
+The policies are those in force, or with -c those of a file.
+
+A packet is told by --src, --proto, --dport, --iface, --direction and --fragment. The source is the remote end
+and the port the local one: of a packet that goes out, its destination and its source port.
+
+A request is told by --ip, --method, --endpoint, --user, --role, --api-key-file, --metadata and --key, as far as
+they are known. Of each policy that is charged it is shown which of its buckets is.`,
 		Example: `  weir policy explain --src 203.0.113.7 --proto udp --dport 53 --iface eth0
-  weir policy explain --src 2001:db8::7 --proto icmpv6 --iface eth0 --direction egress -c weir.yaml`,
+  weir policy explain --src 2001:db8::7 --proto icmpv6 --iface eth0 --direction egress -c weir.yaml
+  weir policy explain --ip 203.0.113.7 --method POST --endpoint /login
+  weir policy explain --user alice --role premium --metadata tenant=acme -c weir.yaml -o json`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ofRequest := given(cmd, append(requestFlagNames, "key")...)
+			ofPacket := given(cmd, "src", "proto", "dport", "iface", "direction", "fragment")
+			switch {
+			case len(ofRequest) > 0 && len(ofPacket) > 0:
+				return usagef("%s describes a request, and %s a packet: %s belong together, and so do %s", ofRequest[0], ofPacket[0],
+					"--ip, --method, --endpoint, --user, --role, --api-key, --api-key-file, --metadata and --key",
+					"--src, --proto, --dport, --iface, --direction and --fragment")
+			case len(ofRequest) > 0:
+				return explainRequest(cmd.Context(), e, &r, key, file)
+			}
 			packet, err := f.packet(cmd.Flags().Changed("dport"))
 			if err != nil {
 				return err
@@ -57,6 +75,8 @@ local one: of a packet that goes out, its destination and its source port.`,
 	flags.StringVar(&f.iface, "iface", "", "interface that the packet takes")
 	flags.StringVar(&f.direction, "direction", string(policy.DirectionIngress), "ingress or egress")
 	flags.BoolVar(&f.fragment, "fragment", false, "a later fragment, which has no port to read")
+	r.add(cmd)
+	flags.StringVar(&key, "key", "", "what the caller names itself, as weir check's KEY")
 	flags.StringVarP(&file, "config", "c", "", "explain the policies of this configuration file")
 	_ = cmd.RegisterFlagCompletionFunc("iface", completeInterface) // fails only for a flag that is not there
 	return cmd
@@ -66,7 +86,7 @@ local one: of a packet that goes out, its destination and its source port.`,
 func (f packetFlags) packet(hasPort bool) (policy.Packet, error) {
 	packet := policy.Packet{Port: f.port, Interface: f.iface, Direction: policy.Direction(f.direction)}
 	if f.source == "" || f.protocol == "" || f.iface == "" {
-		return packet, usagef("want a packet: --src, --proto and --iface (this version of weir explains no requests of layer 7)")
+		return packet, usagef("want a packet, by --src, --proto and --iface, or a request, such as --ip 203.0.113.7 --endpoint /login")
 	}
 	var err error
 	if packet.Source, err = parseSource(f.source); err != nil {

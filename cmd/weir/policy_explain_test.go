@@ -61,7 +61,7 @@ func TestExplainFile(t *testing.T) {
 func TestExplainUsage(t *testing.T) {
 	file := writeConfig(t, explainConfig)
 	for args, want := range map[string]string{
-		"": "no requests of layer 7",
+		"": "or a request, such as --ip",
 		"--src x --proto tcp --dport 1 --iface eth0":                           "is not a key",
 		"--src 192.0.2.1 --proto xtp --iface eth0":                             "--proto xtp: want tcp",
 		"--src 192.0.2.1 --proto tcp --iface eth0":                             "say which with --dport",

@@ -88,20 +88,43 @@ func runDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 	d.hangups = hangups
-	log.Info("weir runs", "config", o.file, "bpffs", e.stateDir, "http", d.address(), "socket", socketPath(e.runDir))
+	log.Info("weir runs", append([]any{"config", o.file}, d.where(e)...)...)
 
 	g, ctx := errgroup.WithContext(ctx)
 	for _, component := range d.components() {
 		g.Go(func() error { return component(ctx) })
 	}
-	err = g.Wait()
-	if !o.detachOnExit {
-		log.Info("weir stops; what is attached stays in force", "undo", "weir detach --all")
-		return err
+	return errors.Join(g.Wait(), d.leave(o.detachOnExit))
+}
+
+// where tells where the daemon works, for the log.
+func (d *daemon) where(e *env) []any {
+	where := []any{"http", addressOf(d.open.http), "socket", socketPath(e.runDir)}
+	if d.open.grpc != nil {
+		where = append(where, "grpc", addressOf(d.open.grpc))
 	}
-	log.Info("weir stops, and detaches")
-	if detachErr := d.reconciler.DetachAll(); detachErr != nil {
-		err = errors.Join(err, fmt.Errorf("detach on exit: %w", detachErr))
+	if d.open.proxy != nil {
+		where = append(where, "proxy", addressOf(d.open.proxy))
 	}
-	return err
+	if d.packets == nil {
+		return append(where, "limits", "requests alone: the file asks nothing of the kernel")
+	}
+	return append(where, "bpffs", e.stateDir)
+}
+
+// leave ends the daemon's work in the kernel.
+func (d *daemon) leave(detach bool) error {
+	switch {
+	case d.packets == nil:
+		d.log.Info("weir stops; no request is limited any more")
+		return nil
+	case !detach:
+		d.log.Info("weir stops; what is attached stays in force", "undo", "weir detach --all")
+		return nil
+	}
+	d.log.Info("weir stops, and detaches")
+	if err := d.packets.reconciler.DetachAll(); err != nil {
+		return fmt.Errorf("detach on exit: %w", err)
+	}
+	return nil
 }

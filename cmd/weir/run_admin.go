@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"reflect"
 	"time"
 
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/pkg/server"
 )
@@ -15,12 +17,25 @@ var (
 	_ server.Policies = (*daemon)(nil)
 )
 
+// noBans is the answer to who asks a daemon for bans that has nothing to do with the kernel.
+func noBans() error {
+	return server.NewProblem(http.StatusNotFound, "bans are for packets: %v", errRequestsOnly)
+}
+
 // Bans lists what is banned now. Reading takes nobody's turn.
-func (d *daemon) Bans(context.Context) ([]server.Ban, error) { return listBans(d.dir) }
+func (d *daemon) Bans(context.Context) ([]server.Ban, error) {
+	if d.packets == nil {
+		return nil, noBans()
+	}
+	return listBans(d.packets.dir)
+}
 
 // Ban drops all packets of a prefix for a while.
 func (d *daemon) Ban(ctx context.Context, r server.BanRequest) (banned server.Banned, err error) {
-	doErr := d.do(ctx, func() { banned, err = ban(d.dir, r, defaultGateways) })
+	if d.packets == nil {
+		return banned, noBans()
+	}
+	doErr := d.do(ctx, func() { banned, err = ban(d.packets.dir, r, defaultGateways) })
 	if doErr != nil {
 		return banned, doErr
 	}
@@ -32,7 +47,10 @@ func (d *daemon) Ban(ctx context.Context, r server.BanRequest) (banned server.Ba
 
 // Unban lifts the ban of a prefix.
 func (d *daemon) Unban(ctx context.Context, prefix string) (err error) {
-	if doErr := d.do(ctx, func() { err = unban(d.dir, prefix) }); doErr != nil {
+	if d.packets == nil {
+		return noBans()
+	}
+	if doErr := d.do(ctx, func() { err = unban(d.packets.dir, prefix) }); doErr != nil {
 		return doErr
 	}
 	if err == nil {
@@ -69,12 +87,19 @@ func (d *daemon) edit(edit server.Edit, dryRun bool) (server.Applied, error) {
 	}
 	applied, err := compare(before, after)
 	applied.DryRun, applied.Lasts = dryRun, lastsUntilReload
-	if err != nil || dryRun || reflect.DeepEqual(before, after) {
+	if err != nil || reflect.DeepEqual(before, after) {
 		return applied, err
 	}
 	next := *d.config
 	next.Policies, next.Allow, next.Deny = after.Policies, after.Allow, after.Deny
-	if err := d.change(&next); err != nil {
+	prepared, err := d.prepare(&next)
+	if err != nil {
+		return server.Applied{}, refusal(err)
+	}
+	if dryRun {
+		return applied, nil
+	}
+	if err := d.put(&next, prepared); err != nil {
 		d.log.Error("the admin API's change is refused; what was in force still is", "error", err)
 		return server.Applied{}, server.NewProblem(http.StatusInternalServerError, "nothing has changed: %v", err)
 	}
@@ -83,4 +108,15 @@ func (d *daemon) edit(edit server.Edit, dryRun bool) (server.Applied, error) {
 	d.log.Info("policies were changed by the admin API", "policies", len(after.Policies), "allow", len(after.Allow), "deny", len(after.Deny),
 		"lasts", lastsUntilReload)
 	return applied, nil
+}
+
+// refusal is why a change can't be made, for who asked for it.
+func refusal(err error) error {
+	if invalid, ok := errors.AsType[*limiter.InvalidError](err); ok {
+		return server.Invalid(invalid.Faults)
+	}
+	if errors.Is(err, errRequestsOnly) {
+		return server.NewProblem(http.StatusConflict, "nothing has changed: %v", err)
+	}
+	return server.NewProblem(http.StatusInternalServerError, "nothing has changed: %v", err)
 }

@@ -3,44 +3,38 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
 
-	"github.com/weir-limiter/weir/internal/top"
 	"github.com/weir-limiter/weir/pkg/config"
-	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/server"
 )
 
-// daemon is what "weir run" runs. The goroutine of Run owns the reconciler, the configuration and all
-// that changes the state directory; the others ask it by do.
+// daemon is what "weir run" runs. The goroutine of Run owns the configuration, both parts and all that
+// changes the state directory; the others ask it by do.
 type daemon struct {
-	file       string
-	watched    bool // reload when the file changes
-	dir        *loader.StateDir
-	log        *slog.Logger
-	config     *config.Config // in force
-	content    contentHash    // of the file, as it was tried last
-	origin     server.Config
-	reconciler *reconciler
-	listener   net.Listener // nil: server.http is empty
-	socket     net.Listener
-	metrics    http.Handler
-	events     *loader.Events // nil: somebody else listens, or there are none
-	top        *top.Top       // of the events
+	file     string
+	stateDir string
+	watched  bool // reload when the file changes
+	log      *slog.Logger
+	config   *config.Config // in force
+	content  contentHash    // of the file and of server.rls_config, as they were tried last
+	origin   server.Config
+	packets  *packets // nil: the file asked nothing of the kernel when the daemon started
+	requests *requests
+	open     listeners
+	metrics  http.Handler
 
 	hangups <-chan os.Signal
-	changes chan linkChange
-	gaps    chan struct{}
 	looks   chan struct{} // the file may have changed
 	calls   chan func()
 	stopped chan struct{} // closed when Run ends
 
+	further atomic.Pointer[[]string] // of server.rls_config, for the watch
+	moved   chan struct{}            // tells it that there are others
 	shown   atomic.Pointer[shown]
 	token   atomic.Pointer[server.Token]
 	reloads reloadCount
@@ -57,12 +51,17 @@ var _ server.Readiness = (*daemon)(nil)
 // errStopping is what whoever asks too late gets.
 var errStopping = errors.New("weir run is ending")
 
-// Run keeps the kernel like the file until ctx ends. It always returns nil: what fails is logged,
-// shown by readyz, and tried again.
+// Run keeps the kernel and layer 7 like the file until ctx ends. It always returns nil: what fails is
+// logged, shown by readyz, and tried again.
 func (d *daemon) Run(ctx context.Context) error {
 	defer close(d.stopped)
 	ticker := time.NewTicker(resyncEvery)
 	defer ticker.Stop()
+	var changes chan linkChange // of a daemon without the kernel nobody sends
+	var gaps chan struct{}
+	if d.packets != nil {
+		changes, gaps = d.packets.changes, d.packets.gaps
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -73,15 +72,16 @@ func (d *daemon) Run(ctx context.Context) error {
 			d.reload()
 		case <-d.looks:
 			d.look()
-		case c := <-d.changes:
-			if d.reconciler.LinkChanged(c) {
-				d.update()
+		case c := <-changes:
+			if d.packets.reconciler.LinkChanged(c) {
+				d.packets.update()
 			}
-		case <-d.gaps:
-			d.resync()
+		case <-gaps:
+			d.packets.resync()
 		case <-ticker.C:
-			d.resync()
-			d.sweepBans()
+			if d.packets != nil {
+				d.packets.tend()
+			}
 		}
 		d.publish()
 	}
@@ -107,55 +107,14 @@ func (d *daemon) do(ctx context.Context, f func()) error {
 	return nil
 }
 
-func (d *daemon) resync() {
-	if err := d.reconciler.Observe(); err != nil {
-		d.log.Error("can't read what is attached", "error", err)
-	}
-	d.update()
-}
-
-// update leaves the errors to the reconciler, which logged each with its interface.
-func (d *daemon) update() { _ = d.reconciler.Update(time.Now()) }
-
-// sweepBans makes room, and lets the kernel stop looking for bans once there are none.
-func (d *daemon) sweepBans() {
-	if _, err := d.dir.SweepBans(); err != nil && !errors.Is(err, loader.ErrNothingAttached) {
-		d.log.Error("can't sweep the bans that are over", "error", err)
-	}
-}
-
-// plan says what a configuration asks of the kernel.
-func (d *daemon) plan(c *config.Config) (desired, error) {
-	want := desired{interfaces: c.Interfaces, document: c.Document(), entries: int(c.Table.Entries)}
-	if len(want.kernelPolicies()) == 0 {
-		d.log.Warn("there is no policy for the kernel: every packet passes that is not denied", "config", d.file)
-	}
-	if len(want.interfaces) > 0 {
-		d.warnUnmet(want)
-		return want, nil
-	}
-	attached, err := d.reconciler.Attached()
-	if err != nil {
-		return desired{}, err
-	}
-	if len(attached) == 0 {
-		return desired{}, fmt.Errorf("no interfaces: in %s, and none is attached to (add, for example: interfaces: [{name: eth0}])", d.file)
-	}
-	want.interfaces = attached
-	d.warnUnmet(want)
-	return want, nil
-}
-
-// warnUnmet logs which policies of a configuration have no effect.
-func (d *daemon) warnUnmet(want desired) {
-	for _, u := range unmet(want.document.Policies, listedPlaces(want.interfaces)) {
-		d.log.Warn("a policy meets no packet", "policy", u.Policy, "why", u.Why)
-	}
-}
-
 // publish shows to readyz what Run knows.
 func (d *daemon) publish() {
-	d.shown.Store(&shown{missing: d.reconciler.Missing(), config: d.origin})
+	now := &shown{config: d.origin}
+	now.config.RequestsOnly = d.packets == nil
+	if d.packets != nil {
+		now.missing = d.packets.missing()
+	}
+	d.shown.Store(now)
 }
 
 // Missing lists the interfaces of the file that are not enforced as it says.
@@ -163,11 +122,3 @@ func (d *daemon) Missing() []server.Missing { return d.shown.Load().missing }
 
 // Config tells whether the file as it is now is in force.
 func (d *daemon) Config() server.Config { return d.shown.Load().config }
-
-// address is where the daemon listens; empty if it does not.
-func (d *daemon) address() string {
-	if d.listener == nil {
-		return ""
-	}
-	return d.listener.Addr().String()
-}

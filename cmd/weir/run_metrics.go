@@ -66,7 +66,7 @@ func attachmentMetrics(a *loader.Attachment) metrics.Attachment {
 // Table counts the entries of the bucket table, and the slots of the CPUs; all are 0 if there are none, as
 // nothing is attached.
 func (d *daemon) Table() (metrics.Table, error) {
-	b, err := d.dir.OpenBuckets()
+	b, err := d.packets.dir.OpenBuckets()
 	if errors.Is(err, loader.ErrNothingAttached) {
 		return metrics.Table{}, nil
 	}
@@ -89,6 +89,6 @@ func (d *daemon) Table() (metrics.Table, error) {
 
 // BanCounts counts the bans that are in force.
 func (d *daemon) BanCounts() (metrics.Bans, error) {
-	n, err := d.dir.CountBans()
+	n, err := d.packets.dir.CountBans()
 	return metrics.Bans(n), err
 }

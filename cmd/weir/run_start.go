@@ -12,18 +12,15 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
-	"github.com/weir-limiter/weir/internal/privilege"
 	"github.com/weir-limiter/weir/pkg/config"
-	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/metrics"
 	"github.com/weir-limiter/weir/pkg/server"
 )
 
-// startDaemon takes the state directory, makes the kernel like the file, and gives up the privileges
-// that took. Any error but a missing interface is fatal here, where somebody is watching; what is in
-// force by then stays in force.
+// startDaemon takes the state directory if the file has something for the kernel, opens the listeners,
+// makes the kernel and layer 7 like the file, and gives up the privileges that took. Any error but a
+// missing interface is fatal here, where somebody is watching; what is in force by then stays in force.
 func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ *daemon, err error) {
 	data, content, err := readContent(o.file)
 	if err != nil {
@@ -37,116 +34,79 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 	if err != nil {
 		return nil, err
 	}
-	if err := privilege.Check(); err != nil {
-		return nil, err
-	}
-	// No wait: the lock is held by a daemon, most likely, and that won't give it up.
-	dir, err := loader.Lock(e.stateDir, 0)
-	if err != nil {
-		return nil, err
-	}
 	d := &daemon{
-		file: o.file, watched: o.watch, dir: dir, log: log, config: c, content: content,
-		changes: make(chan linkChange), gaps: make(chan struct{}), looks: make(chan struct{}),
-		calls: make(chan func()), stopped: make(chan struct{}),
+		file: o.file, stateDir: e.stateDir, watched: o.watch, log: log, config: c,
+		looks: make(chan struct{}), moved: make(chan struct{}, 1), calls: make(chan func()), stopped: make(chan struct{}),
 	}
 	d.token.Store(&token)
+	d.content = d.withFurther(content)
+	d.further.Store(&c.Server.RLSConfig)
+	if d.requests, err = newRequests(c, log); err != nil {
+		return nil, err
+	}
+	if kernelNeed(c) != "" {
+		if d.packets, err = openPackets(e.stateDir, o.file, log); err != nil {
+			return nil, err
+		}
+		d.stateDir = d.packets.dir.Name()
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}()
 	// Before anything changes: an address in use shows that something is wrong.
-	if d.socket, err = server.ListenSocket(ctx, socketPath(e.runDir)); err != nil {
+	if d.open, err = listen(ctx, e.runDir, c.Server); err != nil {
 		return nil, err
 	}
-	if c.Server.HTTP != "" {
-		if d.listener, err = server.Listen(ctx, c.Server.HTTP); err != nil {
+	if d.open.grpc != nil {
+		if err := d.requests.serveGRPC(d.open.grpc); err != nil {
 			return nil, err
 		}
 	}
 	if err := d.enforce(); err != nil {
 		return nil, err
 	}
-	d.openEvents(e.runDir)
+	if d.packets != nil {
+		d.packets.openEvents(e.runDir, d.attachments)
+	}
 	if d.metrics, err = d.metricsHandler(); err != nil {
 		return nil, err
 	}
 	return d, d.reducePrivileges(e.stateDir)
 }
 
-// enforce makes the kernel like the file for the first time.
+// enforce puts the file in force for the first time.
 func (d *daemon) enforce() error {
-	namespace, err := netNamespace()
-	if err != nil {
-		return err
-	}
-	d.reconciler = &reconciler{kernel: stateKernel{d.dir}, namespace: namespace, exists: interfaceExists, log: d.log}
-	want, err := d.plan(d.config)
-	if err != nil {
-		return err
-	}
-	if err := d.reconciler.Change(want, time.Now()); err != nil {
+	if err := d.change(d.config); err != nil {
 		return err
 	}
 	d.publish()
-	return d.reconciler.Prune()
-}
-
-// netNamespace is the inode of the network namespace that the daemon works in.
-func netNamespace() (uint64, error) {
-	const path = "/proc/thread-self/ns/net"
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, fmt.Errorf("find out the network namespace: %w (is /proc mounted?)", &os.PathError{Op: "stat", Path: path, Err: err})
-	}
-	return st.Ino, nil
-}
-
-// reducePrivileges gives up what is not needed any more, where that is possible.
-func (d *daemon) reducePrivileges(stateDir string) error {
-	if !onBPFFS(stateDir) {
-		// The loader reaches the directory by the mounts of a process that this one descends from. The
-		// kernel lets nobody look at those who has fewer capabilities than that process.
-		d.log.Warn("all capabilities are kept: the bpf file system is mounted in another mount namespace only",
-			"bpffs", stateDir, "mend", "run weir where it is mounted, or mount it here")
+	if d.packets == nil {
 		return nil
 	}
-	err := privilege.Reduce()
-	if errors.Is(err, privilege.ErrCgo) {
-		d.log.Warn("all capabilities are kept", "error", err)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("give up privileges: %w", err)
-	}
-	// Root without CAP_DAC_OVERRIDE may not read all files. Better to hear of it now than at a reload.
-	f, err := os.Open(d.file)
-	if err != nil {
-		d.log.Warn("the file can't be read again without the capabilities that were given up: no reload will work",
-			"error", err, "mend", "let root own the file and the directories above it")
-		return nil
-	}
-	return f.Close()
-}
-
-func onBPFFS(path string) bool {
-	var fs unix.Statfs_t
-	return unix.Statfs(path, &fs) == nil && fs.Type == unix.BPF_FS_MAGIC
+	return d.packets.reconciler.Prune()
 }
 
 // components are what runs until the daemon ends.
 func (d *daemon) components() []func(context.Context) error {
-	watch := &linkWatch{subscribe: netlink.LinkSubscribeWithOptions, changes: d.changes, gaps: d.gaps, log: d.log}
-	all := []func(context.Context) error{d.Run, watch.Run, d.newServer(d.socket, true).Run}
-	if d.listener != nil {
-		all = append(all, d.newServer(d.listener, false).Run)
+	all := []func(context.Context) error{d.Run, d.newServer(d.open.socket, true).Run}
+	if d.open.http != nil {
+		all = append(all, d.newServer(d.open.http, false).Run)
 	}
-	if d.top != nil {
-		all = append(all, d.runTop)
+	all = append(all, d.requests.components()...)
+	if d.packets != nil {
+		watch := &linkWatch{subscribe: netlink.LinkSubscribeWithOptions, changes: d.packets.changes, gaps: d.packets.gaps, log: d.log}
+		all = append(all, watch.Run)
+		if d.packets.top != nil {
+			all = append(all, d.packets.runTop)
+		}
 	}
 	if d.watched {
-		file := &fileWatch{path: d.file, changes: d.looks, every: resyncEvery, log: d.log}
+		file := &fileWatch{
+			path: d.file, further: func() []string { return *d.further.Load() }, moved: d.moved,
+			changes: d.looks, every: resyncEvery, log: d.log,
+		}
 		all = append(all, file.Run)
 	}
 	return all
@@ -154,8 +114,10 @@ func (d *daemon) components() []func(context.Context) error {
 
 func (d *daemon) newServer(l net.Listener, local bool) *server.Server {
 	return server.New(server.Options{
-		Listener: l, Local: local, StateDir: d.dir.Name(), Token: func() server.Token { return *d.token.Load() },
+		Listener: l, Local: local, StateDir: d.stateDir, Token: func() server.Token { return *d.token.Load() },
 		Metrics: d.metrics, Readiness: d, Policies: d, Bans: d, Top: d.topHandler(), Log: d.log,
+		Checker: d.requests.limiter, Identity: d.requests, Headers: d.requests.dialect,
+		Figures: d.requests.limiter, Buckets: d.requests.limiter,
 	})
 }
 
@@ -164,11 +126,16 @@ func (d *daemon) metricsHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name this instance: %w", err)
 	}
-	collector, err := metrics.New(metrics.Options{Source: d, Instance: host, Build: buildInfo(), Now: time.Now})
+	o := metrics.Options{Instance: host, Build: buildInfo(), Now: time.Now, RequestPolicies: d.requests.policies}
+	if d.packets != nil {
+		o.Source = d
+	}
+	collector, err := metrics.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return metrics.Handler(d.log, collector, metrics.NewReloadCollector(d.Reloads))
+	atLayer7 := metrics.NewLimiterCollector(metrics.LimiterOptions{Source: d.requests, Instance: host, Now: time.Now})
+	return metrics.Handler(d.log, collector, atLayer7, metrics.NewReloadCollector(d.Reloads))
 }
 
 // buildInfo is what "weir version" shows, as labels.
@@ -180,17 +147,9 @@ func buildInfo() metrics.Build {
 
 // close gives up the listeners and the state directory.
 func (d *daemon) close() error {
-	err := d.dir.Close()
-	if d.events != nil {
-		err = errors.Join(err, d.events.Close())
-	}
-	for _, l := range []net.Listener{d.listener, d.socket} {
-		if l == nil {
-			continue
-		}
-		if closeErr := l.Close(); !errors.Is(closeErr, net.ErrClosed) { // the server closes it
-			err = errors.Join(err, closeErr)
-		}
+	err := d.open.close()
+	if d.packets != nil {
+		err = errors.Join(err, d.packets.close())
 	}
 	return err
 }

@@ -16,28 +16,33 @@ var ErrCgo = errors.New("a program built with cgo can't give up capabilities in 
 // Reduce gives up, in every thread and for good, all capabilities but those that [Needs] keeps, and the
 // way to get any back by running a program. What the process does not have it does not gain. It fails
 // with [ErrCgo], and does nothing, unless the program is built with CGO_ENABLED=0.
-func Reduce() error {
+func Reduce() error { return reduce(kept()) }
+
+// Drop is Reduce for a daemon that has nothing to do with the kernel: it keeps no capability.
+func Drop() error { return reduce(0) }
+
+func reduce(kept uint64) error {
 	// First, as it is what must hold even if the rest fails: no program that is run gains anything.
 	if err := prctl(unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
-	if err := dropBounding(); err != nil {
+	if err := dropBounding(kept); err != nil {
 		return err
 	}
 	state, err := get()
 	if err != nil {
 		return err
 	}
-	keep := state.permitted & kept()
+	keep := state.permitted & kept
 	// Inheritable, and the ambient set with it, are for programs that are run: the daemon runs none.
 	return set(capabilities{permitted: keep, effective: keep})
 }
 
 // dropBounding takes from the bounding set what is not kept. That takes CAP_SETPCAP; a service that was
 // started with few capabilities lacks it, and no_new_privs serves the same end there.
-func dropBounding() error {
+func dropBounding(kept uint64) error {
 	for number := range 64 {
-		if kept()&(1<<number) != 0 {
+		if kept&(1<<number) != 0 {
 			continue
 		}
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(number), 0, 0, 0)

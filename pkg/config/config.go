@@ -29,9 +29,9 @@ type Config struct {
 	// Interfaces are what the daemon attaches to. Each pair of name and hook
 	// occurs once.
 	Interfaces []Interface
-	// Table sizes the kernel's bucket table.
+	// Table sizes the bucket tables of the kernel and of layer 7.
 	Table Table
-	// Server says where the daemon listens.
+	// Server says where the daemon listens, and what it makes of requests.
 	Server Server
 	// Redis is the shared store; nil on a single node.
 	Redis *Redis
@@ -95,45 +95,23 @@ const (
 // AttachModes returns every mode of attaching.
 func AttachModes() []AttachMode { return []AttachMode{AttachAuto, AttachNative, AttachGeneric} }
 
-// Table sizes the kernel's bucket table.
+// Table sizes the bucket tables. Both numbers are powers of two from
+// [MinEntries] to [MaxEntries], default [DefaultEntries], and an entry takes 16
+// bytes; one more in the kernel.
 type Table struct {
-	// Entries is the number of buckets: a power of two from [MinEntries] to
-	// [MaxEntries], default [DefaultEntries]. One takes 16 bytes.
+	// Entries is the number of buckets that the kernel has.
 	Entries uint32
+	// L7Entries is the number of entries of layer 7. Algorithms that count take more
+	// than one for a bucket.
+	L7Entries uint32
 }
 
-// The bounds of Table.Entries and its default.
+// The bounds of a table's entries and their default.
 const (
 	MinEntries     = 1 << 10
 	MaxEntries     = 1 << 28
 	DefaultEntries = 1 << 20
 )
-
-// DefaultHTTP is the default of Server.HTTP.
-const DefaultHTTP = "127.0.0.1:8080"
-
-// Server says where the daemon listens. An empty address switches a listener
-// off.
-type Server struct {
-	// HTTP is the host:port of the check API, health and metrics; default
-	// [DefaultHTTP].
-	HTTP string
-	// GRPC is the host:port of the Envoy rate limit service.
-	GRPC string
-	// Proxy is the reverse proxy.
-	Proxy Proxy
-	// TrustedProxies are the peers whose X-Forwarded-For counts.
-	TrustedProxies []netip.Prefix
-	// AdminTokenFile holds the bearer token of changes over TCP.
-	AdminTokenFile string
-	// RLSConfig are files or directories in the format of envoyproxy/ratelimit.
-	RLSConfig []string
-}
-
-// Proxy is the reverse proxy: where it listens and whom it asks.
-type Proxy struct {
-	Listen, Upstream string
-}
 
 // Redis is the store that nodes share.
 type Redis struct {
@@ -183,8 +161,8 @@ type Breaker struct {
 
 func defaults() *Config {
 	return &Config{
-		Table:  Table{Entries: DefaultEntries},
-		Server: Server{HTTP: DefaultHTTP},
+		Table:  Table{Entries: DefaultEntries, L7Entries: DefaultEntries},
+		Server: defaultServer(),
 		Fallback: Fallback{
 			ToMemory:            true,
 			HealthCheckInterval: 30 * time.Second,

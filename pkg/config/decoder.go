@@ -119,26 +119,6 @@ func isNull(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
 }
 
-// isBlank reports whether a value says "none" in its own way: an empty text or
-// list, or a mapping of such. It does not follow aliases, which may be cyclic.
-func isBlank(n *yaml.Node) bool {
-	switch n.Kind {
-	case yaml.ScalarNode:
-		return n.Value == ""
-	case yaml.SequenceNode:
-		return len(n.Content) == 0
-	case yaml.MappingNode:
-		for i := 1; i < len(n.Content); i += 2 {
-			if !isBlank(n.Content[i]) {
-				return false
-			}
-		}
-		return true
-	default:
-		return false
-	}
-}
-
 // describe names what stands in the file where something else was wanted.
 func describe(n *yaml.Node) string {
 	switch n.Kind {

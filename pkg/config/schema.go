@@ -7,12 +7,12 @@ import (
 
 // The schema is a table per mapping: name of the field, how to read it. It knows
 // everything that the contract promises; what this version does not do yet is
-// wrapped in unavailable or unlessBlank, and work that adds it unwraps it.
+// wrapped in unavailable, and work that adds it unwraps it.
 
 func (c *Config) into() into {
 	return mapping(
 		field{name: "interfaces", to: interfaces(&c.Interfaces)},
-		field{name: "table", to: mapping(field{name: "entries", to: entries(&c.Table.Entries)})},
+		field{name: "table", to: mapping(c.Table.fields()...)},
 		field{name: "server", to: c.Server.into()},
 		field{name: "redis", to: unavailable(pointer(&c.Redis, (*Redis).into))},
 		field{name: "fallback", to: unavailable(c.Fallback.into())},
@@ -22,18 +22,11 @@ func (c *Config) into() into {
 	)
 }
 
-func (s *Server) into() into {
-	return mapping(
-		field{name: "http", to: address(&s.HTTP)},
-		field{name: "grpc", to: unlessBlank(address(&s.GRPC))},
-		field{name: "proxy", to: unlessBlank(mapping(
-			field{name: "listen", to: address(&s.Proxy.Listen)},
-			field{name: "upstream", to: text(&s.Proxy.Upstream)},
-		))},
-		field{name: "trusted_proxies", to: unlessBlank(list(&s.TrustedProxies, prefix))},
-		field{name: "admin_token_file", to: text(&s.AdminTokenFile)},
-		field{name: "rls_config", to: unlessBlank(list(&s.RLSConfig, text))},
-	)
+func (t *Table) fields() []field {
+	return []field{
+		{name: "entries", to: entries(&t.Entries)},
+		{name: "l7_entries", to: entries(&t.L7Entries)},
+	}
 }
 
 func (r *Redis) into() into {
@@ -82,16 +75,5 @@ func unavailable(to into) into {
 	return func(d *decoder, c cursor) {
 		to(d, c)
 		d.fail(c, "is not available in this version of weir", "remove it")
-	}
-}
-
-// unlessBlank is unavailable for values that have a way to say "none".
-func unlessBlank(to into) into {
-	return func(d *decoder, c cursor) {
-		if isBlank(c.node) {
-			to(d, c)
-			return
-		}
-		unavailable(to)(d, c)
 	}
 }

@@ -20,6 +20,15 @@ func (l *Limiter) Health(context.Context) Health {
 
 // Stats counts what the limiter did. It walks over all of the table: not for every request.
 func (l *Limiter) Stats(context.Context) Stats {
+	s := l.Counters()
+	o := l.table.Occupancy(l.now().Ticks)
+	s.Table.Capacity, s.Table.Claimed, s.Table.Owing = o.Capacity, o.Claimed, o.Owing
+	s.Table.Bytes = o.Capacity * bucket.SetSize / bucket.SetWays
+	return s
+}
+
+// Counters is Stats without how full the table is, which is what takes the walk.
+func (l *Limiter) Counters() Stats {
 	n, set := l.totals.sum(), l.set.Load()
 	s := Stats{
 		TotalRequests: n.allowed + n.exceeded, MemoryRequests: n.allowed + n.exceeded,
@@ -36,9 +45,6 @@ func (l *Limiter) Stats(context.Context) Stats {
 		s.add(name, "enforce", l.ruleCountersOf(name))
 	}
 	s.add(OwnPolicy, "enforce", l.own)
-	o := l.table.Occupancy(l.now().Ticks)
-	s.Table.Capacity, s.Table.Claimed, s.Table.Owing = o.Capacity, o.Claimed, o.Owing
-	s.Table.Bytes = o.Capacity * bucket.SetSize / bucket.SetWays
 	return s
 }
 
@@ -79,5 +85,5 @@ type Durations struct {
 // Durations tells how long decisions took, by backend: see [BackendMemory].
 func (l *Limiter) Durations() map[string]Durations {
 	n := l.totals.sum()
-	return map[string]Durations{BackendMemory: {Bounds: durationBounds[:], Counts: n.durations[:], Sum: n.took}}
+	return map[string]Durations{BackendMemory: {Bounds: slices.Clone(durationBounds[:]), Counts: n.durations[:], Sum: n.took}}
 }

@@ -14,12 +14,16 @@ type Build struct {
 	Go       string // version of the compiler
 }
 
-// Options says what a [Collector] needs. All fields are required.
+// Options says what a [Collector] needs. All fields are required but Source and RequestPolicies.
 type Options struct {
+	// Source is the kernel; nil: weir has nothing to do with it, and there are none of its metrics.
 	Source Source
 	// Instance is this daemon's name, for the metrics of the contract that have such a label.
 	Instance string
 	Build    Build
+	// RequestPolicies tells how many policies of layer 7 are in force: as a policy is of one layer, they are
+	// counted beside those of the kernel. Nil: there is no layer 7.
+	RequestPolicies func() int
 	// Now is the clock that the age of the table's count is measured by.
 	Now func() time.Time
 }
@@ -38,6 +42,7 @@ type Collector struct {
 	build    prometheus.Metric
 	desc     descriptions
 	instance string
+	requests func() int
 
 	mu   sync.Mutex // from before a read of the kernel until it is in sums, or an older one might come last
 	sums sums
@@ -55,15 +60,12 @@ func New(o Options) (*Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Collector{
-		source:   o.Source,
-		table:    &cached[Table]{read: o.Source.Table, now: o.Now, maxAge: tableAge},
-		bans:     &cached[Bans]{read: o.Source.BanCounts, now: o.Now, maxAge: tableAge},
-		sums:     sums{},
-		build:    build,
-		desc:     d,
-		instance: o.Instance,
-	}, nil
+	c := &Collector{source: o.Source, sums: sums{}, build: build, desc: d, instance: o.Instance, requests: o.RequestPolicies}
+	if o.Source != nil {
+		c.table = &cached[Table]{read: o.Source.Table, now: o.Now, maxAge: tableAge}
+		c.bans = &cached[Bans]{read: o.Source.BanCounts, now: o.Now, maxAge: tableAge}
+	}
+	return c, nil
 }
 
 // Describe sends the description of every metric.
@@ -77,9 +79,21 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- c.build
 	out := sink{ch}
+	if c.source == nil {
+		c.collectPolicies(out, 0)
+		return
+	}
 	c.collectKernel(out)
 	c.collectTable(out)
 	c.collectBans(out)
+}
+
+// collectPolicies counts the policies of the kernel and of layer 7.
+func (c *Collector) collectPolicies(out sink, kernel int) {
+	if c.requests != nil {
+		kernel += c.requests()
+	}
+	out.gauge(c.desc.policies, kernel, c.instance)
 }
 
 func (c *Collector) collectKernel(out sink) {
@@ -91,7 +105,7 @@ func (c *Collector) collectKernel(out sink) {
 	for _, r := range counters {
 		out.counter(r.desc, r.value, r.labels...)
 	}
-	out.gauge(c.desc.policies, policies, c.instance)
+	c.collectPolicies(out, policies)
 }
 
 func (c *Collector) readKernel() (counters []reading, policies int, err error) {

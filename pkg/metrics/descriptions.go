@@ -13,10 +13,12 @@ type descriptions struct {
 	leasing, denying                    *prometheus.Desc
 }
 
+func describeOne(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("rate_limiter_"+name, help, labels, nil)
+}
+
 func describe() descriptions {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("rate_limiter_"+name, help, labels, nil)
-	}
+	desc := describeOne
 	return descriptions{
 		packets: desc("kernel_packets_total",
 			"Packets that a policy judged in the kernel, by verdict: pass, drop or shadow-drop.",
@@ -54,7 +56,7 @@ func describe() descriptions {
 		capacity: desc("table_capacity", "Entries that the bucket table has room for."),
 		pressure: desc("table_pressure_total",
 			"Packets of sources without an entry which found every entry of their set owing tokens."),
-		policies: desc("active_policies", "Policies that are in force on one interface or more.", "instance"),
+		policies: desc("active_policies", "Policies that are in force: on one interface or more, or for requests of layer 7.", "instance"),
 		build:    desc("build_info", "Always 1; the labels say which program is running.", "version", "revision", "goversion"),
 	}
 }

@@ -85,7 +85,7 @@ func newCollector(t *testing.T, s Source, now func() time.Time) *Collector {
 }
 
 const fullText = `
-# HELP rate_limiter_active_policies Policies that are in force on one interface or more.
+# HELP rate_limiter_active_policies Policies that are in force: on one interface or more, or for requests of layer 7.
 # TYPE rate_limiter_active_policies gauge
 rate_limiter_active_policies{instance="node-1"} 2
 # HELP rate_limiter_build_info Always 1; the labels say which program is running.

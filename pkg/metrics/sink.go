@@ -18,6 +18,22 @@ func (s sink) gauge(d *prometheus.Desc, v int, labels ...string) {
 	s.send(d, prometheus.GaugeValue, float64(v), labels)
 }
 
+func (s sink) histogram(d *prometheus.Desc, all Durations, labels ...string) {
+	var count uint64
+	buckets := make(map[float64]uint64, len(all.Bounds))
+	for i, n := range all.Counts {
+		count += n
+		if i < len(all.Bounds) {
+			buckets[all.Bounds[i].Seconds()] = count
+		}
+	}
+	m, err := prometheus.NewConstHistogram(d, count, all.Sum.Seconds(), buckets, labels...)
+	if err != nil {
+		m = prometheus.NewInvalidMetric(d, err)
+	}
+	s.ch <- m
+}
+
 func (s sink) send(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) {
 	m, err := prometheus.NewConstMetric(d, kind, v, labels...)
 	if err != nil {

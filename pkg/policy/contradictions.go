@@ -8,6 +8,7 @@ func (p Policy) contradictions() []Fault {
 	var fs faults
 	p.checkKey(&fs)
 	p.checkKernel(&fs)
+	p.checkL7(&fs)
 	p.checkPort(&fs)
 	p.checkPace(&fs)
 	for _, f := range p.Match.fields() {
@@ -82,7 +83,7 @@ func (p Policy) checkPace(fs *faults) {
 	}
 	switch {
 	case p.Layer != LayerKernel:
-		fs.add("action", "only layer kernel can pace", `set "action: drop"`, "layer", "scope")
+		fs.add("action", "only layer kernel can pace", `set "action: drop"; requests are delayed by "algorithm: leaky_bucket"`, "layer", "scope")
 	case p.Match.Direction != DirectionEgress:
 		fs.add("action", "only packets that go out can be paced", `set "match: {direction: egress}" or "action: drop"`, "match.direction")
 	}

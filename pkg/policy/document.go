@@ -13,7 +13,7 @@ const MaxPolicies = 10_000
 // deny may have together.
 const MaxPrefixes = 100_000
 
-// Document is everything that decides over packets and is written down: what a
+// Document is everything that decides over packets and requests and is written down: what a
 // file asks for, what the API takes and gives, what a program in the kernel was
 // made of.
 type Document struct {

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -125,13 +124,16 @@ func drawDocument() *rapid.Generator[Document] {
 		n := rapid.IntRange(0, 6).Draw(t, "policies")
 		for i := range n {
 			name := fmt.Sprintf("p%d", i)
-			p := rapid.OneOf(drawKernelPolicy(name), drawKernelPolicy(name), drawOff(name)).Draw(t, name)
-			for j := i + 1; j < n; j++ {
-				if rapid.IntRange(0, 3).Draw(t, "replaces") == 0 {
-					p.Replaces = append(p.Replaces, fmt.Sprintf("p%d", j))
+			kernel, l7 := drawKernelPolicy(name), drawL7Policy(name)
+			d.Policies = append(d.Policies, rapid.OneOf(kernel, kernel, l7, l7, drawOff(name)).Draw(t, name))
+		}
+		for i := range d.Policies {
+			p := &d.Policies[i]
+			for _, q := range d.Policies[i+1:] {
+				if (p.Layer == q.Layer || p.Mode == ModeOff || q.Mode == ModeOff) && rapid.IntRange(0, 3).Draw(t, "replaces") == 0 {
+					p.Replaces = append(p.Replaces, q.Name)
 				}
 			}
-			d.Policies = append(d.Policies, p)
 		}
 		d.Allow = rapid.SliceOfNDistinct(drawPrefix(), 0, 2, rapid.ID).Draw(t, "allow")
 		d.Deny = rapid.SliceOfNDistinct(drawPrefix(), 0, 2, rapid.ID).Draw(t, "deny")
@@ -156,26 +158,5 @@ func drawPacket() *rapid.Generator[Packet] {
 			p.Port, p.PortState = 0, PortHidden
 		}
 		return p
-	})
-}
-
-// drawTemplate draws valid templates.
-func drawTemplate() *rapid.Generator[string] {
-	part := rapid.OneOf(rapid.SampledFrom([]string{"{{", "}}", ":", "é", "{user}", "{metadata.tenant}"}), rapid.StringMatching(`[^{}]{0,4}`))
-	return rapid.Custom(func(t *rapid.T) string {
-		parts := rapid.SliceOfN(part, 0, 8).Draw(t, "parts")
-		field := rapid.SampledFrom([]string{"user", "role", "api_key", "endpoint", "method", "ip", "key", "metadata.a b"}).Draw(t, "field")
-		at := rapid.IntRange(0, len(parts)).Draw(t, "at")
-		return strings.Join(slices.Insert(parts, at, "{"+field+"}"), "")
-	})
-}
-
-// drawPattern draws valid patterns of endpoints.
-func drawPattern() *rapid.Generator[string] {
-	segment := rapid.SampledFrom([]string{"a", "b", "{id}", "é", "%2a", "...", "a.b"})
-	return rapid.Custom(func(t *rapid.T) string {
-		segments := rapid.SliceOfN(segment, 0, 4).Draw(t, "segments")
-		end := rapid.SampledFrom([]string{"a", "{id}", "", "*", "a*"}).Draw(t, "end")
-		return "/" + strings.Join(append(segments, end), "/")
 	})
 }

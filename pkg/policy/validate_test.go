@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -174,6 +175,99 @@ func TestUnsupported(t *testing.T) {
 		if faults := p.Validate(); faults != nil {
 			t.Errorf("%s, off: got %v", path, faults)
 		}
+	}
+}
+
+// TestValidateL7 is TestValidate for a policy of layer 7.
+func TestValidateL7(t *testing.T) {
+	many := func(n int, word string) []string { return slices.Repeat([]string{word}, n) }
+	for _, c := range []struct {
+		name   string
+		change func(*Policy)
+		paths  []string
+		says   string
+	}{
+		{"nothing", func(*Policy) {}, nil, ""},
+		{"everything", func(p *Policy) {
+			p.Match = Match{Sources: prefixes("203.0.113.0/24"), Methods: []string{"POST", "M-SEARCH"}, Endpoints: []string{"/a/{b}/*"},
+				Users: many(1024, "a"), Roles: []string{"b"}, Metadata: map[string]string{"tenant": "acme*", "a": "*"}}
+			p.Headers, p.OnPressure, p.Mode = map[string]string{"X-RateLimit-Policy": "a\tb"}, PressureDrop, ModeShadow
+		}, nil, ""},
+		{"scopes", func(p *Policy) { p.Scope, p.Key = ScopeCustom, "{user}:{metadata.tenant}" }, nil, ""},
+		{"addresses", func(p *Policy) { p.Scope, p.IPv4Prefix = ScopePerIP, 24 }, nil, ""},
+		{"bytes", func(p *Policy) { p.Unit, p.Burst = UnitBytes, 2000 }, []string{"unit"}, "layer l7 counts requests"},
+		{"window a million years", func(p *Policy) { p.Window = math.MaxInt64 }, []string{"limit"}, "slower than the slowest rate"},
+		{"pace", func(p *Policy) { p.Action = ActionPace }, []string{"action"}, "leaky_bucket"},
+		{"ports", func(p *Policy) { p.Match.Ports = []PortRange{{1, 1}} }, []string{"match.ports"}, "layer l7 cannot see ports"},
+		{"strangers", func(p *Policy) { p.NewSources = &NewSources{1, time.Second} }, []string{"new_sources"}, "layer kernel"},
+
+		{"sliding", func(p *Policy) { p.Algorithm = AlgorithmSlidingWindow }, nil, ""},
+		{"sliding, burst", func(p *Policy) { p.Algorithm, p.Burst = AlgorithmSlidingWindow, 1 }, []string{"burst"}, "sliding_window has no burst beside its limit of 1000"},
+		{"fixed, burst", func(p *Policy) { p.Algorithm, p.Burst = AlgorithmFixedWindow, 2000 }, []string{"burst"}, "remove burst"},
+		{"fixed, most", func(p *Policy) {
+			p.Algorithm, p.Limit, p.Burst, p.Window = AlgorithmFixedWindow, MaxCount, MaxCount, time.Hour
+		}, nil, ""},
+		{"fixed, more", func(p *Policy) {
+			p.Algorithm, p.Limit, p.Burst, p.Window = AlgorithmFixedWindow, MaxCount+1, MaxCount+1, time.Hour
+		}, []string{"limit"}, "at most 4294967295"},
+		{"concurrency, burst", func(p *Policy) { p.Algorithm, p.Burst = AlgorithmConcurrency, 2000 }, []string{"burst"}, "concurrency has no burst"},
+		{"shortest lease", func(p *Policy) { p.Algorithm, p.Window = AlgorithmConcurrency, MinLease }, nil, ""},
+		{"longest lease", func(p *Policy) { p.Algorithm, p.Window = AlgorithmConcurrency, MaxLease }, nil, ""},
+		{"short lease", func(p *Policy) { p.Algorithm, p.Window = AlgorithmConcurrency, MinLease-1 }, []string{"window"}, "100ms or more"},
+		{"long lease", func(p *Policy) { p.Algorithm, p.Window = AlgorithmConcurrency, MaxLease+1 }, []string{"window"}, "at most 1d"},
+		{"longest queue", func(p *Policy) { p.Algorithm, p.Burst = AlgorithmLeakyBucket, 30_000 }, nil, ""},
+		{"queue too long", func(p *Policy) { p.Algorithm, p.Burst = AlgorithmLeakyBucket, 30_001 }, []string{"burst"},
+			"a queue of 30001 at 1000/s is longer than 30s; set burst, the length of the queue, to at most 30000"},
+		{"default queue too long", func(p *Policy) { p.Algorithm, p.Window = AlgorithmLeakyBucket, time.Hour }, []string{"burst"}, "at most 8"},
+		{"no queue fits", func(p *Policy) { p.Algorithm, p.Limit, p.Burst, p.Window = AlgorithmLeakyBucket, 1, 1, time.Minute },
+			[]string{"burst"}, "raise limit to at least 2, or shorten window"},
+
+		{"methods", func(p *Policy) { p.Match.Methods = []string{"GET", "get", ""} }, []string{"match.methods[1]", "match.methods[2]"}, "in capitals"},
+		{"method too long", func(p *Policy) { p.Match.Methods = []string{strings.Repeat("A", MaxText+1)} }, []string{"match.methods"}, "shorten"},
+		{"endpoints", func(p *Policy) { p.Match.Endpoints = []string{"/a", "/{", "b"} }, []string{"match.endpoints[1]", "match.endpoints[2]"}, "not closed"},
+		{"endpoint too long", func(p *Policy) { p.Match.Endpoints = []string{"/" + strings.Repeat("a", MaxText)} }, []string{"match.endpoints"}, "shorten"},
+		{"names", func(p *Policy) { p.Match.Users, p.Match.Roles = []string{""}, []string{"a", ""} }, []string{"match.users[0]", "match.roles[1]"}, "empty"},
+		{"metadata", func(p *Policy) { p.Match.Metadata = map[string]string{"": "a", "b": "", "c": "*d", "e": "f*"} },
+			[]string{"match.metadata", `match.metadata["b"]`, `match.metadata["c"]`}, "empty key"},
+		{"too many", func(p *Policy) {
+			p.Match.Methods, p.Match.Endpoints, p.Match.Users, p.Match.Roles = many(1025, "A"), many(1025, "/"), many(1025, "a"), many(1025, "a")
+			p.Match.Metadata = map[string]string{}
+			for i := range 1025 {
+				p.Match.Metadata[fmt.Sprint(i)] = "*"
+			}
+		}, []string{"match.methods", "match.endpoints", "match.users", "match.roles", "match.metadata"}, "has 1025 entries; write at most 1024"},
+
+		{"key of another scope", func(p *Policy) { p.Key = "{user}" }, []string{"key"}, "scope per_user makes its own key"},
+		{"no key", func(p *Policy) { p.Scope = ScopeCustom }, []string{"key"}, "needs a key"},
+		{"bad key", func(p *Policy) { p.Scope, p.Key = ScopeCustom, "{usr}" }, []string{"key"}, `unknown field "usr" at byte 1; use one of user, role`},
+
+		{"header names", func(p *Policy) {
+			p.Headers = map[string]string{"content-LENGTH": "1", "Connection": "close", "Retry-After": "1", "RateLimit": "1", "Set-Cookie": "a", "Grpc-Status": "0",
+				"X-A": "b", "a b": "c"}
+		}, []string{`headers["Connection"]`, `headers["Grpc-Status"]`, `headers["RateLimit"]`, `headers["Retry-After"]`, `headers["Set-Cookie"]`, `headers["a b"]`,
+			`headers["content-LENGTH"]`}, "belongs to the connection"},
+		{"header twice", func(p *Policy) { p.Headers = map[string]string{"X-A": "1", "x-a": "2"} }, []string{`headers["x-a"]`}, `is "X-A" in other letters`},
+		{"header injection", func(p *Policy) { p.Headers = map[string]string{"A": "b\r\nC: d", "B": "\x00", "C": "\n", "D": "é"} },
+			[]string{`headers["A"]`, `headers["B"]`, `headers["C"]`, `headers["D"]`}, "control character"},
+		{"headers too many", func(p *Policy) {
+			p.Headers = map[string]string{}
+			for i := range MaxHeaders + 1 {
+				p.Headers[fmt.Sprint("X-", i)] = "a"
+			}
+		}, []string{"headers"}, "has 33 entries; write at most 32"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := valid()
+			p.Scope, p.Layer = ScopePerUser, LayerL7
+			c.change(&p)
+			faults := p.Validate()
+			if got := paths(faults); !slices.Equal(got, c.paths) {
+				t.Fatalf("faults %v, want %v", faults, c.paths)
+			}
+			if len(faults) > 0 && !strings.Contains(faults[0].Error(), c.says) {
+				t.Errorf("got %q, want it to say %q", faults[0].Error(), c.says)
+			}
+		})
 	}
 }
 

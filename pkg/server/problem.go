@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/weir-limiter/weir/pkg/limiter"
 )
 
-// Problem is an error as the admin API answers it: RFC 9457, application/problem+json. Clients read it:
-// add fields, rename none.
+// Problem is an error as this API answers it: RFC 9457, application/problem+json. Clients read it: add
+// fields, rename none.
 type Problem struct {
 	// Title is the text of the status; Type is left out, which means that.
 	Title  string `json:"title"`
@@ -42,6 +44,13 @@ func NewProblem(status int, format string, args ...any) *Problem {
 	return &Problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
 }
 
+// senseless is the problem of a request that can't be decided as it is.
+func senseless(faults ...Fault) *Problem {
+	p := NewProblem(http.StatusBadRequest, "the request does not make sense, and nothing was charged")
+	p.Errors = faults
+	return p
+}
+
 // Error is the detail, and a line for each fault.
 func (p *Problem) Error() string {
 	lines := []string{p.Detail}
@@ -54,10 +63,13 @@ func (p *Problem) Error() string {
 // problemOf is err as a problem; one that says nothing else is the server's own fault.
 func problemOf(err error) *Problem {
 	var p *Problem
+	var query *limiter.QueryError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &query):
+		return senseless(Fault{Field: query.Field, Problem: query.Problem, Mend: query.Mend})
 	case errors.As(err, &tooLarge):
 		return NewProblem(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
 	}

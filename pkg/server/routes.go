@@ -31,6 +31,8 @@ type Config struct {
 	Applied *time.Time `json:"applied,omitempty"`
 	// Failed is why the file as it is now is not in force; nil if it is, or was not tried.
 	Failed *FailedReload `json:"failed_reload,omitempty"`
+	// RequestsOnly says that the daemon limits requests alone, and has nothing to do with the kernel.
+	RequestsOnly bool `json:"requests_only,omitempty"`
 }
 
 // FailedReload is a reload that changed nothing.
@@ -48,8 +50,9 @@ type readiness struct {
 	Config
 }
 
-// routes answers what there is somebody for; other methods get 405, other paths 404.
-func routes(o Options) http.Handler {
+// routes answers what there is somebody for; other methods get 405, other paths 404. Once stopping
+// is closed no answer is held back any longer.
+func routes(o Options, stopping <-chan struct{}) http.Handler {
 	all := []route{
 		{"GET /metrics", forAll, o.Metrics},
 		{"GET /healthz", forAll, http.HandlerFunc(healthz)},
@@ -63,6 +66,15 @@ func routes(o Options) http.Handler {
 	}
 	if o.Top != nil {
 		all = append(all, route{"GET /v1/top", guarded, o.Top})
+	}
+	if o.Figures != nil {
+		all = append(all, figureRoutes(o.Figures)...)
+	}
+	if o.Buckets != nil {
+		all = append(all, bucketRoutes(o.Buckets)...)
+	}
+	if o.Checker != nil {
+		all = append(all, checkRoutes(o, stopping)...)
 	}
 	// A mux of its own: the default one has whatever a library hangs into it, such as pprof.
 	mux := http.NewServeMux()

@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/weir-limiter/weir/pkg/middleware"
 )
 
 // What a client may take of the server's time and memory. Requests are short, and most have no body;
@@ -17,7 +20,7 @@ import (
 const (
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 10 * time.Second
-	answerTimeout  = 30 * time.Second
+	answerTimeout  = maxDelay + 10*time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
 	// shutdownTimeout is how long requests that are being answered keep the daemon from ending.
@@ -45,7 +48,18 @@ type Options struct {
 	Bans Bans
 	// Top answers GET /v1/top; nil: nobody does.
 	Top http.Handler
-	Log *slog.Logger
+	// Checker answers POST /v1/check and /v1/release, and with Identity /v1/auth; nil: nobody does.
+	Checker Checker
+	// Identity tells /v1/auth who is asking, and for what; nil: it is not served.
+	Identity Identity
+	// Headers says which rate limit headers answers of /v1/check and /v1/auth have. It may be another one
+	// each time, and must not block. Nil: [middleware.XRateLimit].
+	Headers func() middleware.Dialect
+	// Figures answers GET /v1/health and /v1/stats; nil: nobody does.
+	Figures Figures
+	// Buckets answers /v1/buckets; nil: nobody does.
+	Buckets Buckets
+	Log     *slog.Logger
 }
 
 // Server answers HTTP requests.
@@ -56,10 +70,10 @@ type Server struct {
 
 // New makes a server, which answers once it runs.
 func New(o Options) *Server {
-	return &Server{
-		http:     newHTTPServer(recovered(o.Log, meant(o.StateDir, routes(o)))),
-		listener: loggedListener{o.Listener, o.Log},
-	}
+	stopping := make(chan struct{})
+	h := newHTTPServer(recovered(o.Log, meant(o.StateDir, routes(o, stopping))))
+	h.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
+	return &Server{http: h, listener: loggedListener{o.Listener, o.Log}}
 }
 
 func newHTTPServer(handler http.Handler) *http.Server {

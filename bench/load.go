@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	common "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	ratelimit "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// connections is how many a load has, each with one question at a time.
+const connections = 32
+
+// load asks a server for a while and returns answers per second.
+type load func(ctx context.Context, s *server, d time.Duration) (float64, error)
+
+// httpLoad writes one request again and again, and reads just as much of each answer as it must: the client
+// is to be no part of the figure, as far as that goes on one machine.
+func httpLoad(_ context.Context, s *server, d time.Duration) (float64, error) {
+	request := []byte("GET /v1/auth HTTP/1.1\r\nHost: weir\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Method: GET\r\n" +
+		"X-Forwarded-Uri: /api/v2/pipelines\r\nX-User: alice\r\n\r\n")
+	return onEach(d, func(until time.Time) (int, error) {
+		conn, err := net.Dial("tcp", s.http)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		answers := bufio.NewReader(conn)
+		n := 0
+		for ; time.Now().Before(until); n++ {
+			if _, err := conn.Write(request); err != nil {
+				return n, err
+			}
+			if err := readAnswer(answers); err != nil {
+				return n, err
+			}
+		}
+		return n, nil
+	})
+}
+
+// readAnswer reads an answer, which must be 200.
+func readAnswer(r *bufio.Reader) error {
+	length := 0
+	for first := true; ; first = false {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if first && !bytes.Contains(line, []byte(" 200 ")) {
+			return fmt.Errorf("the answer is %q", line)
+		}
+		if len(line) == 0 {
+			_, err := io.CopyN(io.Discard, r, int64(length))
+			return err
+		}
+		if name, value, _ := bytes.Cut(line, []byte(":")); bytes.EqualFold(name, []byte("Content-Length")) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// rlsLoad asks for one descriptor at a time.
+func rlsLoad(ctx context.Context, s *server, d time.Duration) (float64, error) {
+	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	client := ratelimit.NewRateLimitServiceClient(conn)
+	request := &ratelimit.RateLimitRequest{Domain: "weir", Descriptors: []*common.RateLimitDescriptor{{
+		Entries: []*common.RateLimitDescriptor_Entry{{Key: "user", Value: "alice"}},
+	}}}
+	return onEach(d, func(until time.Time) (int, error) {
+		n := 0
+		for ; time.Now().Before(until); n++ {
+			answer, err := client.ShouldRateLimit(ctx, request)
+			if err != nil {
+				return n, err
+			}
+			if answer.OverallCode != ratelimit.RateLimitResponse_OK {
+				return n, fmt.Errorf("the answer is %v", answer.OverallCode)
+			}
+		}
+		return n, nil
+	})
+}
+
+// onEach runs ask on every connection, and returns what all of them did in a second.
+func onEach(d time.Duration, ask func(until time.Time) (int, error)) (float64, error) {
+	counts, errs := make([]int, connections), make([]error, connections)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range connections {
+		wg.Go(func() { counts[i], errs[i] = ask(start.Add(d)) })
+	}
+	wg.Wait()
+	took, sum := time.Since(start), 0
+	for i := range connections {
+		if errs[i] != nil {
+			return 0, errs[i]
+		}
+		sum += counts[i]
+	}
+	return float64(sum) / took.Seconds(), nil
+}
+
+// measureServers lets two servers take turns under one load.
+func measureServers(ctx context.Context, ask load, a, b *server, o options) (ofA, ofB []float64, err error) {
+	for round := range o.rounds {
+		pair := [2]*server{a, b}
+		if round%2 == 1 {
+			pair = [2]*server{b, a}
+		}
+		for _, s := range pair {
+			rate, err := ask(ctx, s, o.each)
+			if err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", s.name, err)
+			}
+			if s == a {
+				ofA = append(ofA, rate)
+			} else {
+				ofB = append(ofB, rate)
+			}
+		}
+	}
+	return ofA, ofB, nil
+}
