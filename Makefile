@@ -35,7 +35,7 @@ cost: build ## what the verifier says of each program: instructions and stack; n
 	bin/weir bench --only verifier
 
 .PHONY: test
-test: deps lint check-generated test-unit test-native test-bpf test-netns vm-test ## everything that CI runs
+test: deps lint check-generated test-unit test-native test-bpf test-netns vm-quick ## everything that CI runs
 
 .PHONY: deps
 deps: ## install what building and testing need
@@ -65,6 +65,11 @@ test-bpf: build ## the programs in the kernel, by BPF_PROG_TEST_RUN; needs root
 .PHONY: test-netns
 test-netns: build ## real packets between network namespaces; needs root
 	$(GO) test -count=1 -p 1 $(NETNS_TESTS)
+
+.PHONY: vm-quick
+vm-quick: ## the part of vm-test that CI runs
+	scripts/vm-kernels.sh 6.1 6.12
+	$(GO) run ./test/vm -quick
 
 .PHONY: vm-test
 vm-test: ## what depends on the kernel, on Debian's 6.1 and 6.12 under qemu, and on four CPUs
