@@ -17,6 +17,7 @@ needed=(
 	"cpio cpio"
 	"modprobe kmod"
 	"xz xz-utils"
+	"curl curl"
 )
 # The sanitisers' and the fuzzer's run-time library has no command of its own.
 fuzzer=/usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-$(uname -m).a

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/middleware"
 	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/pkg/server"
@@ -184,9 +185,12 @@ func writeCheck(p *page, v *checkView, now time.Time) {
 	g := fields("  ")
 	g.field("limit", "%s in %s", thousands(v.Limit), policy.FormatDuration(seconds(v.WindowSeconds)))
 	if v.Allowed {
-		reset := time.Unix(v.Reset, 0)
 		g.field("remaining", "%s", thousands(v.Remaining))
-		g.field("full again", "%s", after(max(0, reset.Sub(now)), "it is full"))
+		full := "within a second" // what is told is rounded up to one
+		if left := time.Unix(v.Reset, 0).Sub(now); left > time.Second {
+			full = "in " + span(left)
+		}
+		g.field("full again", "%s", full)
 	} else {
 		g.field("retry", "in %s", span(seconds(float64(v.RetryAfter))))
 	}
@@ -206,10 +210,12 @@ func decidedBy(p *page, v *checkView) string {
 		return ": the client is in deny"
 	case v.List == policy.ListAllow:
 		return ": the client is in allow"
+	case v.Policy == limiter.OwnPolicy:
+		return ""
 	case v.Policy != "":
 		return " by " + p.paint(bold, v.Policy)
 	case v.Limit == 0:
-		return ": no policy applies"
+		return ": no policy that enforces applies"
 	}
 	return ""
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"reflect"
 	"slices"
@@ -10,13 +13,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weir-limiter/weir/pkg/config"
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 func newPolicyCommand(e *env) *cobra.Command {
-	cmd := group("policy", "Show and change policies, check those of a file, explain what they do to a packet",
-		"Show the policies that the kernel enforces and change them, check or show those of a configuration file, and\nexplain which of them apply to a packet.")
+	cmd := group("policy", "Show and change policies, check those of a file, explain what they do",
+		"Show the policies that are in force and change them, check or show those of a configuration file, and explain\nwhich of them apply to a packet or a request.")
 	cmd.AddCommand(
 		newPolicyListCommand(e), newPolicyGetCommand(e), newPolicyApplyCommand(e), newPolicyDeleteCommand(e),
 		newPolicyValidateCommand(e), newPolicyExplainCommand(e),
@@ -43,12 +47,14 @@ func group(use, short, long string) *cobra.Command {
 func newPolicyListCommand(e *env) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the policies in the kernel, or those of a file",
+		Use:   "list",
+		Short: "List the policies that are in force, or those of a file",
+		Long: `List the policies that are in force, those of layer kernel where weir is attached and those of layer l7 in weir
+run, or those of a file.`,
 		Example: "  weir policy list\n  weir policy list -f /etc/weir/weir.yaml",
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			all, err := readListed(e, file)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, err := readListed(cmd.Context(), e, file)
 			if err != nil {
 				return err
 			}
@@ -59,7 +65,7 @@ func newPolicyListCommand(e *env) *cobra.Command {
 				case file != "":
 					p.printf("%s: no policies\n", file)
 				default:
-					p.printf("no policy is loaded (state directory %s)\nbegin with: weir attach IFACE -c FILE\n", e.stateDir)
+					p.printf("no policy is loaded (state directory %s), and no weir run has one\nbegin with: weir attach IFACE -c FILE, or weir run -c FILE\n", e.stateDir)
 				}
 			})
 		},
@@ -80,24 +86,45 @@ type listedPolicy struct {
 	Rate       string       `json:"rate"`
 	Interfaces []string     `json:"interfaces,omitempty"` // that enforce it; none for a file's
 	Places     []string     `json:"places,omitempty"`     // the same with their hooks: "eth0 xdp"
-	source     policy.Policy
+	// Requests is what weir run counted for a policy of layer l7.
+	Requests *limiter.PolicyStats `json:"requests,omitempty"`
+	source   policy.Policy
 }
 
-// readListed reads the policies of the file, or without one those in the kernel.
-func readListed(e *env, file string) ([]listedPolicy, error) {
+// readListed reads the policies of the file, or without one those that are in force.
+func readListed(ctx context.Context, e *env, file string) ([]listedPolicy, error) {
 	if file == "" {
-		all := []listedPolicy{}
-		err := e.inspect(func(_ *loader.StateDir, attached []loader.Attachment) error {
-			all = mergeLoaded(attached)
-			return nil
-		})
-		return all, err
+		return readInForce(ctx, e)
 	}
 	c, err := config.Load(file)
 	if err != nil {
 		return nil, err
 	}
 	return listFile(c), nil
+}
+
+// readInForce reads the policies in the kernel, and completes them by what the daemon knows.
+func readInForce(ctx context.Context, e *env) ([]listedPolicy, error) {
+	all := []listedPolicy{}
+	err := e.inspect(func(_ *loader.StateDir, attached []loader.Attachment) error {
+		all = mergeLoaded(attached)
+		return nil
+	})
+	denied := errors.Is(err, fs.ErrPermission)
+	if err != nil && !denied {
+		return nil, err
+	}
+	c, askErr := e.daemon(ctx)
+	switch {
+	case c == nil && denied:
+		return nil, err
+	case askErr != nil:
+		return nil, askErr
+	case c == nil:
+		return all, nil
+	}
+	// Who may ask the daemon need not be able to look into the kernel.
+	return withDaemons(ctx, c, all)
 }
 
 func listFile(c *config.Config) []listedPolicy {
@@ -157,7 +184,7 @@ func unknownPolicy(name string, known []string, where string) error {
 
 func writeListed(p *page, all []listedPolicy) {
 	titles := []string{"POLICY", "SCOPE", "RATE", ">BURST", "LAYER", "MODE", ">PRIORITY", "PREFIX", "ON PRESSURE"}
-	loaded := all[0].Interfaces != nil
+	loaded := slices.ContainsFunc(all, func(l listedPolicy) bool { return l.Interfaces != nil })
 	if loaded {
 		titles = append(titles, "INTERFACES")
 	}
@@ -203,11 +230,11 @@ func prefixes(p policy.Policy) string {
 
 // completePolicy completes the first argument with the names of the loaded policies.
 func completePolicy(e *env) cobra.CompletionFunc {
-	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		all, err := readListed(e, "")
+		all, err := readInForce(cmd.Context(), e)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}

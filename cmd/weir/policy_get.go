@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -24,10 +25,7 @@ answers, or with -f as a file has it.`,
 		Args:              exactArgs(1, "one policy"),
 		ValidArgsFunction: completePolicy(e),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all, err := readListed(e, file)
-			if err == nil && file == "" {
-				all, err = withDaemons(cmd.Context(), e, all)
-			}
+			all, err := readListed(cmd.Context(), e, file)
 			if err != nil {
 				return err
 			}
@@ -46,15 +44,15 @@ answers, or with -f as a file has it.`,
 	return cmd
 }
 
-// withDaemons completes what the kernel tells of policies by what the daemon knows, if one answers: it has
-// them as they were written, and those that are not in the kernel.
-func withDaemons(ctx context.Context, e *env, loaded []listedPolicy) ([]listedPolicy, error) {
-	c, err := e.daemon(ctx)
-	if err != nil || c == nil {
-		return loaded, err
-	}
+// withDaemons completes what the kernel tells of policies by what the daemon knows: it has them as they were
+// written, and those that are not in the kernel.
+func withDaemons(ctx context.Context, c *client, loaded []listedPolicy) ([]listedPolicy, error) {
 	var doc policy.Document
 	if err := c.ask(ctx, http.MethodGet, "/v1/policies", nil, &doc); err != nil {
+		return nil, err
+	}
+	counted, err := c.requestCounts(ctx)
+	if err != nil {
 		return nil, err
 	}
 	all := slices.Clone(loaded)
@@ -69,10 +67,25 @@ func withDaemons(ctx context.Context, e *env, loaded []listedPolicy) ([]listedPo
 			}
 		}
 		if !known {
-			all = append(all, listed(p))
+			l := listed(p)
+			l.Requests = counted[p.Name]
+			all = append(all, l)
 		}
 	}
 	return all, nil
+}
+
+// requestCounts asks what the policies of layer l7 counted, by their names.
+func (c *client) requestCounts(ctx context.Context) (map[string]*limiter.PolicyStats, error) {
+	var s limiter.Stats
+	if err := c.ask(ctx, http.MethodGet, "/v1/stats", nil, &s); err != nil {
+		return nil, err
+	}
+	counted := make(map[string]*limiter.PolicyStats, len(s.Policies))
+	for i := range s.Policies {
+		counted[s.Policies[i].Policy] = &s.Policies[i]
+	}
+	return counted, nil
 }
 
 func writeDetails(p *page, all []listedPolicy) {
@@ -96,7 +109,23 @@ func writeDetails(p *page, all []listedPolicy) {
 			p.printf("\n")
 			writeVerdicts(p, l.Counters)
 		}
+		if l.Requests != nil {
+			p.printf("\n")
+			writeRequestVerdicts(p, l.Requests)
+		}
 	}
+}
+
+// writeRequestVerdicts shows what a policy said to the requests that it applied to.
+func writeRequestVerdicts(p *page, s *limiter.PolicyStats) {
+	g := grid{indent: "  ", columns: columns("VERDICT", ">REQUESTS", "")}
+	g.add(text(string(policy.VerdictPass)), number(s.Allowed), text(""))
+	g.add(text(string(policy.VerdictDrop)), number(s.Exceeded), text(""))
+	g.add(text(string(policy.VerdictShadowDrop)), number(s.ShadowExceeded), text(""))
+	if s.Refunded > 0 {
+		g.add(text("refunded"), number(s.Refunded), cell{"another policy denied what this one would have let pass", faint})
+	}
+	g.write(p)
 }
 
 func writeVerdicts(p *page, counters map[policy.Verdict]loader.Count) {
@@ -109,17 +138,25 @@ func writeVerdicts(p *page, counters map[policy.Verdict]loader.Count) {
 
 // bucketsText says what has a bucket of its own.
 func bucketsText(p policy.Policy) string {
-	each := fmt.Sprintf("each IPv4 /%d, each IPv6 /%d", p.IPv4Prefix, p.IPv6Prefix)
 	switch p.Scope {
 	case policy.ScopePerIP:
-		return each
+		return fmt.Sprintf("each IPv4 /%d, each IPv6 /%d", p.IPv4Prefix, p.IPv6Prefix)
+	case policy.ScopePerUser:
+		return "each user"
+	case policy.ScopePerAPIKey:
+		return "each API key"
 	case policy.ScopePerEndpoint:
-		if p.Layer == policy.LayerKernel {
+		switch {
+		case p.Layer == policy.LayerKernel:
 			return "each protocol and local port"
+		case len(p.Match.Endpoints) > 0:
+			return "each of its endpoints"
 		}
 		return "each path"
 	case policy.ScopeGlobal:
 		return "all together"
+	case policy.ScopeCustom:
+		return "each " + p.Key
 	}
 	return string(p.Scope)
 }

@@ -55,6 +55,12 @@ func notesText(p policy.Policy) string {
 type note struct{ name, short, explanation string }
 
 func notesOf(p policy.Policy) (notes []note) {
+	if p.Algorithm != policy.AlgorithmTokenBucket {
+		notes = append(notes, note{"algorithm", string(p.Algorithm), ""})
+	}
+	if p.Key != "" {
+		notes = append(notes, note{"key", p.Key, ""})
+	}
 	if p.OnFragment == policy.FragmentDrop {
 		notes = append(notes, note{"on fragment", string(p.OnFragment), ": what has no port to read"})
 	}
@@ -66,6 +72,9 @@ func notesOf(p policy.Policy) (notes []note) {
 	}
 	if len(p.Replaces) > 0 {
 		notes = append(notes, note{"replaces", strings.Join(p.Replaces, ", "), ""})
+	}
+	if len(p.Headers) > 0 {
+		notes = append(notes, note{"headers", strings.Join(slices.Sorted(maps.Keys(p.Headers)), ", "), ""})
 	}
 	return notes
 }

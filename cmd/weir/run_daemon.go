@@ -21,7 +21,7 @@ type daemon struct {
 	watched  bool // reload when the file changes
 	log      *slog.Logger
 	config   *config.Config // in force
-	content  contentHash    // of the file, as it was tried last
+	content  contentHash    // of the file and of server.rls_config, as they were tried last
 	origin   server.Config
 	packets  *packets // nil: the file asked nothing of the kernel when the daemon started
 	requests *requests
@@ -33,6 +33,8 @@ type daemon struct {
 	calls   chan func()
 	stopped chan struct{} // closed when Run ends
 
+	further atomic.Pointer[[]string] // of server.rls_config, for the watch
+	moved   chan struct{}            // tells it that there are others
 	shown   atomic.Pointer[shown]
 	token   atomic.Pointer[server.Token]
 	reloads reloadCount

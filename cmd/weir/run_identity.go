@@ -1,34 +1,61 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/identity"
-	"github.com/weir-limiter/weir/pkg/limiter"
-	"github.com/weir-limiter/weir/pkg/middleware"
 )
 
-func limiterOptions(c *config.Config) limiter.Options { return limiter.Options{} }
-
-func dialectOf(c *config.Config) (middleware.Dialect, error) { return middleware.XRateLimit, nil }
-
-func identityOptions(c *config.Config, v *identity.Verifier) identity.Options {
-	o := identity.DefaultOptions()
-	o.TrustedProxies, o.JWT = c.Server.TrustedProxies, v
-	return o
+// identityOptions says whom a configuration believes what.
+func identityOptions(c config.Server, v *identity.Verifier) identity.Options {
+	return identity.Options{
+		TrustedProxies: c.TrustedProxies, ClientHeader: c.Identity.ClientHeader,
+		UserHeader: c.Identity.UserHeader, RoleHeader: c.Identity.RoleHeader,
+		APIKeyHeader: c.Identity.APIKeyHeader, RequestIDHeader: c.Identity.RequestIDHeader,
+		MetadataHeaders: c.Identity.MetadataHeaders, JWT: v,
+	}
 }
 
-// verifier is the verifier of tokens that a configuration asks for.
+// verifier verifies the tokens that a configuration wants believed. The zero value believes none.
 type verifier struct {
 	*identity.Verifier
+	from *config.JWT // what it was made of
 }
 
-// next is the verifier for another configuration: the same, with the keys that it has, if nothing about it
-// changed.
-func (v verifier) next(c *config.Config, log *slog.Logger) (verifier, error) { return verifier{}, nil }
+// next is the verifier for another configuration: the same one, with the keys that it has, if nothing about
+// it has changed.
+func (v verifier) next(c config.Server, log *slog.Logger) (verifier, error) {
+	switch {
+	case c.JWT == nil:
+		return verifier{}, nil
+	case reflect.DeepEqual(c.JWT, v.from):
+		return v, nil
+	}
+	j := c.JWT
+	made, err := identity.NewVerifier(identity.VerifierOptions{
+		JWKSURL: j.JWKSURL, JWKSFile: j.JWKSFile, KeyFile: j.KeyFile, SecretFile: j.SecretFile, Algorithms: j.Algorithms,
+		Issuer: j.Issuer, Audience: j.Audience, UserClaim: j.UserClaim, RoleClaim: j.RoleClaim, Header: j.Header,
+		Leeway: j.Leeway, Log: log,
+	})
+	if err != nil {
+		return verifier{}, fmt.Errorf("server.jwt: %w", err)
+	}
+	return verifier{made, j}, nil
+}
+
+// keyFile is the file that the keys of a configuration are in; empty if there is none.
+func keyFile(j *config.JWT) string {
+	if j == nil {
+		return ""
+	}
+	return cmp.Or(j.JWKSFile, j.KeyFile, j.SecretFile)
+}
 
 // tokenKeys keeps the keys of the verifier in force up to date.
 type tokenKeys struct{ inForce chan *identity.Verifier }

@@ -43,6 +43,10 @@ func (d *daemon) checkTables(next *config.Config) error {
 		return fmt.Errorf("%s: table.entries has changed from %d to %d, and a table can't change its size (stop weir run, run: weir detach --all, start it again; buckets start full then)",
 			d.file, d.config.Table.Entries, next.Table.Entries)
 	}
+	if next.Table.L7Entries != d.config.Table.L7Entries {
+		return fmt.Errorf("%s: table.l7_entries has changed from %d to %d, and a table can't change its size (restart weir run; buckets start full then)",
+			d.file, d.config.Table.L7Entries, next.Table.L7Entries)
+	}
 	return nil
 }
 

@@ -44,7 +44,7 @@ func (d *daemon) warnUnreadable() {
 			err = f.Close()
 		}
 		if err != nil {
-			d.log.Warn("the file can't be read again without the capabilities that were given up: no reload will work",
+			d.log.Warn("a file can't be read again without the capabilities that were given up: no reload will work",
 				"error", err, "mend", "let root own the file and the directories above it")
 		}
 	}
@@ -56,4 +56,13 @@ func onBPFFS(path string) bool {
 }
 
 // files are those that a reload reads.
-func (d *daemon) files() []string { return []string{d.file} }
+func (d *daemon) files() []string {
+	c := &d.config.Server
+	all := append([]string{d.file}, rulesFiles(c.RLSConfig)...)
+	for _, path := range []string{c.AdminTokenFile, keyFile(c.JWT)} {
+		if path != "" {
+			all = append(all, path)
+		}
+	}
+	return all
+}

@@ -7,12 +7,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/metrics"
 	"github.com/weir-limiter/weir/pkg/server"
+	"github.com/weir-limiter/weir/pkg/server/rls/rules"
 )
 
 // contentHash tells one content of a file from another.
@@ -55,21 +58,74 @@ func (d *daemon) look() {
 		d.log.Debug("the file is not there; what was in force still is", "config", d.file)
 	case err != nil:
 		d.log.Warn("the file can't be looked at; what was in force still is", "error", err)
-	case hash != d.content:
+	case d.withFurther(hash) != d.content:
 		d.log.Info("the file has changed", "config", d.file)
-		d.content = hash
-		d.reloaded(d.load(data))
+		d.tryContent(data, hash)
 	}
+}
+
+// tryContent loads what is in the file, and remembers what it was, so that it is not tried twice.
+func (d *daemon) tryContent(data []byte, hash contentHash) {
+	before := d.config.Server.RLSConfig
+	d.content = d.withFurther(hash) // before the load: what changes meanwhile is found at the next look
+	d.reloaded(d.load(data))
+	if !slices.Equal(before, d.config.Server.RLSConfig) {
+		d.content = d.withFurther(hash)
+		d.further.Store(&d.config.Server.RLSConfig)
+		select {
+		case d.moved <- struct{}{}:
+		default: // it has not heard of the change before, and will see this one too
+		}
+	}
+}
+
+// withFurther is the hash of the file's content and of that of the files that it names and whose changes are
+// worth a reload. One that can't be read has a content of its own.
+func (d *daemon) withFurther(content contentHash) contentHash {
+	if len(d.config.Server.RLSConfig) == 0 {
+		return content
+	}
+	h := sha256.New()
+	h.Write(content[:])
+	for _, path := range rulesFiles(d.config.Server.RLSConfig) {
+		one, err := os.Open(path)
+		if err != nil {
+			fmt.Fprintf(h, "\x00%s\x00%v", path, err)
+			continue
+		}
+		fmt.Fprintf(h, "\x00%s\x00", path)
+		_, _ = io.Copy(h, io.LimitReader(one, config.MaxFileSize+1)) // more is refused
+		one.Close()
+	}
+	return contentHash(h.Sum(nil))
+}
+
+// rulesFiles are the files of server.rls_config, and those of its directories.
+func rulesFiles(paths []string) []string {
+	var all []string
+	for _, path := range paths {
+		entries, err := os.ReadDir(path)
+		if err != nil { // no directory
+			all = append(all, path)
+			continue
+		}
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); ext == ".yaml" || ext == ".yml" {
+				all = append(all, filepath.Join(path, e.Name()))
+			}
+		}
+	}
+	return all
 }
 
 // reload makes the kernel like the file as it is now, changed or not.
 func (d *daemon) reload() {
 	data, hash, err := readContent(d.file)
-	if err == nil {
-		d.content = hash
-		err = d.load(data)
+	if err != nil {
+		d.reloaded(err)
+		return
 	}
-	d.reloaded(err)
+	d.tryContent(data, hash)
 }
 
 // reloaded tells everybody what became of a reload.
@@ -91,6 +147,9 @@ func (d *daemon) reloaded(err error) {
 // faults takes apart the errors of a file, so that each gets a line of the log.
 func faults(err error) []error {
 	if all, ok := errors.AsType[config.Errors](err); ok {
+		return all.Unwrap()
+	}
+	if all, ok := errors.AsType[rules.Errors](err); ok {
 		return all.Unwrap()
 	}
 	return []error{err}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/weir-limiter/weir/pkg/middleware"
 	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/pkg/server"
+	"github.com/weir-limiter/weir/pkg/server/proxy"
 	"github.com/weir-limiter/weir/pkg/server/rls"
 	"github.com/weir-limiter/weir/pkg/server/rls/rules"
 )
@@ -28,7 +30,8 @@ var errRequestsOnly = errors.New("this daemon limits requests alone, as its file
 type requests struct {
 	limiter *limiter.Limiter
 	log     *slog.Logger
-	rls     *rls.Server // nil: server.grpc is empty
+	rls     *rls.Server   // nil: server.grpc is empty
+	proxy   *proxy.Server // nil: so is server.proxy
 	tokens  tokenKeys
 
 	inForce atomic.Pointer[preparedRequests]
@@ -41,19 +44,33 @@ type preparedRequests struct {
 	document policy.Document
 	identity *identity.Resolver
 	verifier verifier
+	trusted  []netip.Prefix
 	dialect  middleware.Dialect
 	rules    *rules.Set // nil: the policies are for everybody
 }
 
 // newRequests makes a limiter that allows everything until something is put in force.
 func newRequests(c *config.Config, log *slog.Logger) (*requests, error) {
-	l, err := limiter.New(limiterOptions(c))
+	l, err := limiter.New(limiter.Options{Entries: int(c.Table.L7Entries)})
 	if err != nil {
 		return nil, fmt.Errorf("layer 7: %w", err)
 	}
 	r := &requests{limiter: l, log: log, tokens: newTokenKeys()}
 	r.inForce.Store(&preparedRequests{})
 	return r, nil
+}
+
+// serve makes the servers of the listeners that there are.
+func (r *requests) serve(l listeners, c config.Server) error {
+	if l.grpc != nil {
+		if err := r.serveGRPC(l.grpc); err != nil {
+			return err
+		}
+	}
+	if l.proxy != nil {
+		return r.serveProxy(l.proxy, c.Proxy)
+	}
+	return nil
 }
 
 // serveGRPC makes the server of Envoy's rate limit service.
@@ -70,23 +87,23 @@ func (r *requests) serveGRPC(l net.Listener) (err error) {
 
 // prepare does of a change what can fail by itself, and changes nothing.
 func (r *requests) prepare(c *config.Config) (*preparedRequests, error) {
-	p := &preparedRequests{document: c.Document()}
+	p := &preparedRequests{document: c.Document(), trusted: c.Server.TrustedProxies}
 	if err := r.limiter.Try(p.document); err != nil {
 		return nil, err
 	}
 	var err error
-	if p.dialect, err = dialectOf(c); err != nil {
+	if p.dialect, err = middleware.ParseDialect(string(c.Server.Headers)); err != nil {
 		return nil, err
 	}
-	if p.verifier, err = r.inForce.Load().verifier.next(c, r.log); err != nil {
+	if p.verifier, err = r.inForce.Load().verifier.next(c.Server, r.log); err != nil {
 		return nil, err
 	}
-	if p.identity, err = identity.New(identityOptions(c, p.verifier.Verifier)); err != nil {
+	if p.identity, err = identity.New(identityOptions(c.Server, p.verifier.Verifier)); err != nil {
 		return nil, err
 	}
 	if len(c.Server.RLSConfig) > 0 {
 		if p.rules, err = rules.Load(c.Server.RLSConfig...); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("server.rls_config: %w", err)
 		}
 	}
 	return p, nil
@@ -138,6 +155,9 @@ func (r *requests) components() []func(context.Context) error {
 	all := []func(context.Context) error{r.tokens.Run}
 	if r.rls != nil {
 		all = append(all, r.rls.Run)
+	}
+	if r.proxy != nil {
+		all = append(all, r.proxy.Run)
 	}
 	return all
 }

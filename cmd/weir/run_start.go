@@ -35,10 +35,12 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 		return nil, err
 	}
 	d := &daemon{
-		file: o.file, stateDir: e.stateDir, watched: o.watch, log: log, config: c, content: content,
-		looks: make(chan struct{}), calls: make(chan func()), stopped: make(chan struct{}),
+		file: o.file, stateDir: e.stateDir, watched: o.watch, log: log, config: c,
+		looks: make(chan struct{}), moved: make(chan struct{}, 1), calls: make(chan func()), stopped: make(chan struct{}),
 	}
 	d.token.Store(&token)
+	d.content = d.withFurther(content)
+	d.further.Store(&c.Server.RLSConfig)
 	if d.requests, err = newRequests(c, log); err != nil {
 		return nil, err
 	}
@@ -57,10 +59,8 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 	if d.open, err = listen(ctx, e.runDir, c.Server); err != nil {
 		return nil, err
 	}
-	if d.open.grpc != nil {
-		if err := d.requests.serveGRPC(d.open.grpc); err != nil {
-			return nil, err
-		}
+	if err := d.requests.serve(d.open, c.Server); err != nil {
+		return nil, err
 	}
 	if err := d.enforce(); err != nil {
 		return nil, err
@@ -101,7 +101,10 @@ func (d *daemon) components() []func(context.Context) error {
 		}
 	}
 	if d.watched {
-		file := &fileWatch{path: d.file, changes: d.looks, every: resyncEvery, log: d.log}
+		file := &fileWatch{
+			path: d.file, further: func() []string { return *d.further.Load() }, moved: d.moved,
+			changes: d.looks, every: resyncEvery, log: d.log,
+		}
 		all = append(all, file.Run)
 	}
 	return all

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -22,6 +23,10 @@ const (
 // up in the path, or another machine's change of a network file system, is found at the next look.
 type fileWatch struct {
 	path string
+	// further are other files, or directories, whose changes count as well; nil: there are none.
+	further func() []string
+	// moved gets a word when further has changed; nil: it never does.
+	moved <-chan struct{}
 	// changes gets a word when it is time to look: at the start, after changes, and every now and then.
 	changes chan<- struct{}
 	every   time.Duration // between looks without an occasion
@@ -60,6 +65,7 @@ func (w *fileWatch) Run(ctx context.Context) error {
 		case err := <-missed: // events were lost, most likely: the look that follows makes up for it
 			w.log.Warn("the watch of the file missed something", "config", w.path, "error", err)
 		case <-settled.C:
+		case <-w.moved: // what changed since they were read is found by the look
 		case <-look.C:
 		}
 		noisySince = time.Time{}
@@ -78,13 +84,31 @@ func (w *fileWatch) follow(watcher *fsnotify.Watcher) {
 	if watcher == nil {
 		return
 	}
-	dirs := []string{filepath.Dir(w.path)}
-	if target, err := filepath.EvalSymlinks(w.path); err == nil && filepath.Dir(target) != dirs[0] {
-		dirs = append(dirs, filepath.Dir(target))
-	}
-	for _, dir := range dirs {
+	for _, dir := range w.directories() {
 		if err := watcher.Add(dir); err != nil {
 			w.log.Debug("a directory can't be watched", "directory", dir, "error", err)
 		}
 	}
+}
+
+// directories are those that lead to the files.
+func (w *fileWatch) directories() []string {
+	paths := []string{w.path}
+	if w.further != nil {
+		paths = append(paths, w.further()...)
+	}
+	var dirs []string
+	for _, path := range paths {
+		dirs = appendNew(dirs, filepath.Dir(path))
+		target, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			continue
+		}
+		if info, err := os.Stat(target); err == nil && info.IsDir() {
+			dirs = appendNew(dirs, target)
+			continue
+		}
+		dirs = appendNew(dirs, filepath.Dir(target))
+	}
+	return dirs
 }

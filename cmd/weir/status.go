@@ -19,7 +19,7 @@ func newStatusCommand(e *env) *cobra.Command {
 		Short: "Show what weir is attached to, what it does there, and how full its table is",
 		Long: `Show every interface that weir is attached to: hook, mode, program, policies, lists and bans and what they
 did to packets, and the table of buckets that all interfaces share. It reads the kernel, and needs no daemon; if one
-answers, it shows whether its file is what is in force.
+answers, it shows whether its file is what is in force, and what its policies of layer l7 did to requests.
 
 An entry of the table is claimed once a source was given it, and owing while its bucket is not full:
 only owing entries are missed when they are evicted. Pressure counts the packets that found no entry
@@ -28,7 +28,13 @@ but owing ones.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			daemon := askDaemon(cmd.Context(), e)
-			return e.inspect(func(d *loader.StateDir, all []loader.Attachment) error { return status(e, d, all, daemon) })
+			err := e.inspect(func(d *loader.StateDir, all []loader.Attachment) error { return status(e, d, all, daemon) })
+			if errors.Is(err, fs.ErrPermission) && daemon != nil && daemon.Error == "" {
+				// Who may ask the daemon need not be able to look into the kernel.
+				daemon.KernelError = err.Error()
+				return status(e, nil, nil, daemon)
+			}
+			return err
 		},
 	}
 }
@@ -104,7 +110,12 @@ func status(e *env, d *loader.StateDir, all []loader.Attachment, daemon *daemonV
 		}
 	}
 	return e.show(v, func(p *page) {
-		if len(all) == 0 {
+		switch {
+		case daemon != nil && daemon.KernelError != "":
+			p.printf("%s\n", p.paint(yellow, "nothing of the kernel is known: "+daemon.KernelError))
+		case len(all) == 0 && daemon != nil && daemon.RequestsOnly:
+			p.printf("nothing is attached: weir run limits requests alone\n")
+		case len(all) == 0:
 			writeNothing(p, e)
 		}
 		for i := range all {
@@ -157,13 +168,18 @@ func alarm(n uint64, s style) cell {
 
 func writeTable(p *page, t *tableView) {
 	p.printf("%s  %s entries, %s, for all interfaces\n", p.paint(bold, "table"), thousands(uint64(t.Capacity)), memorySize(t.Memory))
+	writeOccupancy(p, t.Claimed, t.Owing, t.Capacity, t.Pressure, "packets", "table.entries")
+}
+
+// writeOccupancy shows how full a table is: what claims its entries, and which field of the file sizes it.
+func writeOccupancy(p *page, claimed, owing, capacity int, pressure uint64, whats, field string) {
 	g := grid{indent: "  ", columns: columns("", ">", "")}
-	g.add(cell{"claimed", faint}, number(uint64(t.Claimed)), cell{percent(t.Claimed, t.Capacity), faint})
-	g.add(cell{"owing", faint}, number(uint64(t.Owing)), cell{percent(t.Owing, t.Capacity), faint})
-	pressure := cell{"packets that found only owing entries", faint}
-	if t.Pressure > 0 {
-		pressure = cell{"packets found only owing entries: raise table.entries", yellow}
+	g.add(cell{"claimed", faint}, number(uint64(claimed)), cell{percent(claimed, capacity), faint})
+	g.add(cell{"owing", faint}, number(uint64(owing)), cell{percent(owing, capacity), faint})
+	note := cell{whats + " that found only owing entries", faint}
+	if pressure > 0 {
+		note = cell{whats + " found only owing entries: raise " + field, yellow}
 	}
-	g.add(cell{"pressure", faint}, alarm(t.Pressure, yellow), pressure)
+	g.add(cell{"pressure", faint}, alarm(pressure, yellow), note)
 	g.write(p)
 }

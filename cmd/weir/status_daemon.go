@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/weir-limiter/weir/pkg/limiter"
+	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/pkg/server"
 )
 
@@ -32,7 +34,11 @@ func (s *daemonState) missingText() string {
 type daemonView struct {
 	Socket string `json:"socket"`
 	Error  string `json:"error,omitempty"` // why it can't be asked
+	// KernelError is why only the daemon could be asked.
+	KernelError string `json:"kernel_error,omitempty"`
 	daemonState
+	// Requests are the figures of layer 7; null if it is not known.
+	Requests *limiter.Stats `json:"requests"`
 }
 
 // askDaemon asks the daemon how it is; nil if none answers. What can't be asked is shown, and no failure.
@@ -45,11 +51,22 @@ func askDaemon(ctx context.Context, e *env) *daemonView {
 	case c == nil:
 		return nil
 	default:
-		if err := c.ask(ctx, http.MethodGet, "/readyz", nil, &v.daemonState); err != nil {
-			v.Error = err.Error()
-		}
+		v.ask(ctx, c)
 	}
 	return v
+}
+
+func (v *daemonView) ask(ctx context.Context, c *client) {
+	var s limiter.Stats
+	err := c.ask(ctx, http.MethodGet, "/readyz", nil, &v.daemonState)
+	if err == nil {
+		err = c.ask(ctx, http.MethodGet, "/v1/stats", nil, &s)
+	}
+	if err != nil {
+		v.Error = err.Error()
+		return
+	}
+	v.Requests = &s
 }
 
 func writeDaemon(p *page, v *daemonView) {
@@ -75,4 +92,24 @@ func writeDaemon(p *page, v *daemonView) {
 		}
 	}
 	g.write(p)
+	if s := v.Requests; s != nil && (s.ActivePolicies > 0 || s.TotalRequests > 0) {
+		writeRequests(p, s)
+	}
+}
+
+// writeRequests shows what layer 7 did.
+func writeRequests(p *page, s *limiter.Stats) {
+	p.printf("\n%s  %s, %s allowed, %s exceeded, %.1f µs each\n", p.paint(bold, "requests"), thousands(s.TotalRequests),
+		thousands(s.AllowedRequests), thousands(s.ExceededRequests), 1000*s.AverageLatencyMS)
+	g := grid{indent: "  ", columns: columns("POLICY", "MODE", ">PASS", ">DROP", ">SHADOW-DROP")}
+	for _, one := range s.Policies {
+		if one.Policy == limiter.OwnPolicy && one.Hits == 0 {
+			continue
+		}
+		g.add(cell{one.Policy, bold}, modeCell(policy.Mode(one.Mode)), number(one.Allowed), alarm(one.Exceeded, red), alarm(one.ShadowExceeded, yellow))
+	}
+	g.write(p)
+	t := s.Table
+	p.printf("\n%s  %s entries, %s, of layer 7\n", p.paint(bold, "table"), thousands(uint64(t.Capacity)), memorySize(uint64(t.Bytes)))
+	writeOccupancy(p, t.Claimed, t.Owing, t.Capacity, t.Pressure, "requests", "table.l7_entries")
 }

@@ -35,6 +35,7 @@ type policyView struct {
 	Window     string                          `json:"window"`
 	Burst      uint64                          `json:"burst"`
 	Unit       policy.Unit                     `json:"unit"`
+	Algorithm  policy.Algorithm                `json:"algorithm"`
 	Mode       policy.Mode                     `json:"mode"`
 	Priority   int                             `json:"priority"`
 	OnPressure policy.Pressure                 `json:"on_pressure"`
@@ -43,6 +44,8 @@ type policyView struct {
 	OnFragment policy.Fragment                 `json:"on_fragment,omitempty"`
 	Action     policy.Action                   `json:"action,omitempty"`
 	NewSources *policy.NewSources              `json:"new_sources,omitempty"`
+	Key        string                          `json:"key,omitempty"`
+	Headers    map[string]string               `json:"headers,omitempty"`
 	Replaces   []string                        `json:"replaces,omitempty"`
 	Match      *policy.Match                   `json:"match,omitempty"` // none: it matches everything
 	Counters   map[policy.Verdict]loader.Count `json:"counters,omitempty"`
@@ -69,7 +72,7 @@ func attachmentJSON(a *loader.Attachment) attachmentView {
 func policyJSON(p policy.Policy) policyView {
 	v := policyView{
 		Name: p.Name, Scope: p.Scope, Limit: p.Limit, Window: policy.FormatDuration(p.Window), Burst: p.Burst, Unit: p.Unit,
-		Mode: p.Mode, Priority: p.Priority, OnPressure: p.OnPressure, IPv4Prefix: p.IPv4Prefix, IPv6Prefix: p.IPv6Prefix,
+		Algorithm: p.Algorithm, Key: p.Key, Headers: p.Headers, Mode: p.Mode, Priority: p.Priority, OnPressure: p.OnPressure, IPv4Prefix: p.IPv4Prefix, IPv6Prefix: p.IPv6Prefix,
 		OnFragment: p.OnFragment, Action: p.Action, NewSources: p.NewSources, Replaces: p.Replaces,
 	}
 	if !reflect.ValueOf(p.Match).IsZero() {

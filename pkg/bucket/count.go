@@ -59,6 +59,10 @@ func (t *Table) Count(hash uint64, now Ticks, c *Counting) Taken {
 			e.tag.CompareAndSwap(word, tag{fingerprint: fingerprint}.word())
 			continue
 		case got.used > c.Most || c.N > c.Most-got.used:
+			if Debt(c.Expires, now) > Debt(tat, now)+DepthMax/16 {
+				// It is good for longer than the table can say, and who is denied again and again is not forgotten.
+				e.tat.CompareAndSwap(uint64(tat), uint64(extended(tat, now, c.Expires)))
+			}
 			c.Count, c.Before, c.After = got.used, tat, tat
 			return flags
 		}

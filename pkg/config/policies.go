@@ -64,19 +64,21 @@ func newSources(n *policy.NewSources) into {
 	)
 }
 
-func match(m *policy.Match) into {
-	return mapping(
-		field{name: "sources", to: list(&m.Sources, prefix)},
-		field{name: "protocol", to: protocol(&m.Protocol)},
-		field{name: "ports", to: list(&m.Ports, ports)},
-		field{name: "interfaces", to: list(&m.Interfaces, text)},
-		field{name: "direction", to: enum(&m.Direction, policy.Directions())},
-		field{name: "methods", to: list(&m.Methods, text)},
-		field{name: "endpoints", to: list(&m.Endpoints, text)},
-		field{name: "users", to: list(&m.Users, text)},
-		field{name: "roles", to: list(&m.Roles, text)},
-		field{name: "metadata", to: texts(&m.Metadata)},
-	)
+func match(m *policy.Match) into { return mapping(matchFields(m)...) }
+
+func matchFields(m *policy.Match) []field {
+	return []field{
+		{name: "sources", to: list(&m.Sources, prefix)},
+		{name: "protocol", to: protocol(&m.Protocol)},
+		{name: "ports", to: list(&m.Ports, ports)},
+		{name: "interfaces", to: list(&m.Interfaces, text)},
+		{name: "direction", to: enum(&m.Direction, policy.Directions())},
+		{name: "methods", to: list(&m.Methods, text)},
+		{name: "endpoints", to: list(&m.Endpoints, text)},
+		{name: "users", to: list(&m.Users, text)},
+		{name: "roles", to: list(&m.Roles, text)},
+		{name: "metadata", to: texts(&m.Metadata)},
+	}
 }
 
 // checkDocument judges policies and lists as a whole and places what is wrong

@@ -3,18 +3,26 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// The example of docs/CONFIG.md is a file that the tests read, and load into the kernel (test/progrun). After a change:
-// go test ./pkg/config -run Reference -update.
-func TestReferenceShowsTheFile(t *testing.T) {
-	const begin, end = "<!-- testdata/config/good/every-field.yaml -->\n```yaml\n", "```\n"
+// The examples of docs/CONFIG.md are files that the tests read; that of the kernel path is loaded into the kernel as well
+// (test/progrun). After a change: go test ./pkg/config -run Reference -update.
+func TestReferenceShowsTheFiles(t *testing.T) {
+	for _, name := range []string{"every-field.yaml", "every-field-l7.yaml"} {
+		t.Run(name, func(t *testing.T) { checkShown(t, name) })
+	}
+}
+
+func checkShown(t *testing.T, name string) {
+	const end = "```\n"
+	begin := "<!-- testdata/config/good/" + name + " -->\n```yaml\n"
 	page := filepath.Join("..", "..", "docs", "CONFIG.md")
-	example, err := os.ReadFile(filepath.Join(corpus, "good", "every-field.yaml"))
+	example, err := os.ReadFile(filepath.Join(corpus, "good", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,9 +52,42 @@ func TestReferenceKnowsEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range policyFields(&policy.Policy{}) {
-		if !strings.Contains(string(text), "`"+f.name+"`") {
-			t.Errorf("docs/CONFIG.md says nothing of %s", f.name)
+	var server Server
+	for of, fields := range map[string][]field{
+		"":         policyFields(&policy.Policy{}),
+		"match":    matchFields(&policy.Match{}),
+		"table":    (&Table{}).fields(),
+		"server":   server.fields(),
+		"identity": server.Identity.fields(),
+		"jwt":      (&JWT{}).fields(),
+	} {
+		for _, f := range fields {
+			if of == "table" || of == "server" {
+				f.name = of + "." + f.name
+			}
+			if !strings.Contains(string(text), "`"+f.name+"`") {
+				t.Errorf("docs/CONFIG.md says nothing of %s of %s", f.name, of)
+			}
+		}
+	}
+	for _, a := range policy.Algorithms() {
+		if !strings.Contains(string(text), "| `"+string(a)+"` |") {
+			t.Errorf("docs/CONFIG.md has no line for algorithm %s", a)
+		}
+	}
+}
+
+// The example of layer 7 has every field of it.
+func TestExampleHasEveryField(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(corpus, "good", "every-field-l7.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var server Server
+	kernel := []string{"protocol", "ports", "interfaces", "direction"}
+	for _, f := range slices.Concat(matchFields(&policy.Match{}), server.fields(), server.Identity.fields()) {
+		if !slices.Contains(kernel, f.name) && !strings.Contains(string(example), " "+f.name+":") {
+			t.Errorf("the example has no %s", f.name)
 		}
 	}
 }

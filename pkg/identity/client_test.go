@@ -83,6 +83,8 @@ func TestClientIP(t *testing.T) {
 
 		{"Forwarded", proxies, "10.0.0.1:1", []string{`Forwarded: for=9.9.9.9, for=203.0.113.66;proto=https;by=10.0.0.1`}, attacker},
 		{"Forwarded, quoted, with ports", proxies, "10.0.0.1:1", []string{`Forwarded: For="[2001:db8::66]:4711";host="a,b;for=9.9.9.9", proto=http;for="10.0.0.2:80"`}, "2001:db8::66"},
+		{"Forwarded, an escaped quote", proxies, "10.0.0.1:1", []string{`Forwarded: for=9.9.9.9, for=203.0.113.66;host="a\",b"`}, attacker},
+		{"Forwarded, an escaped backslash", proxies, "10.0.0.1:1", []string{`Forwarded: for=9.9.9.9;host="a,\\", for=203.0.113.66;host="a,\\"`}, attacker},
 		{"Forwarded, a quote that the client left open", proxies, "10.0.0.1:1", []string{`Forwarded: for="9.9.9.9, for=203.0.113.66`}, attacker},
 		{"Forwarded, a quote left open in a line of its own", proxies, "10.0.0.1:1", []string{`Forwarded: for="9.9.9.9`, `Forwarded: for="203.0.113.66"`}, attacker},
 		{"Forwarded, hidden", proxies, "10.0.0.1:1", []string{"Forwarded: for=9.9.9.9, for=_hidden"}, "10.0.0.1"},

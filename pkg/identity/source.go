@@ -154,8 +154,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// Run keeps the keys up to date until ctx ends. A set that can't be had, or has no usable key, leaves the last good one in
-// force. It returns nil, and is called once.
+// Run keeps the keys up to date until ctx ends. A set that can't be had, or has no usable key, leaves the
+// last good one in force. It returns nil, and can be called again once it has.
 func (v *Verifier) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()

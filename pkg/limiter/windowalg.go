@@ -9,6 +9,10 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
+// maxWindow is the longest window of a rule, a leap year. The table keeps a count for [bucket.DepthMax] at most, 104
+// days after it was asked for: in a longer window, who does not ask for so long begins anew.
+const maxWindow = 366 * 24 * time.Hour
+
 // window counts hits by windows of time, each in a counter of its own in the table.
 type window struct {
 	limit     uint32
@@ -20,8 +24,8 @@ func newWindow(p policy.Policy) (window, error) {
 	switch {
 	case p.Limit == 0 || p.Limit > math.MaxUint32:
 		return window{}, fmt.Errorf("a window can't count to a limit of %d (use 1 to %d)", p.Limit, uint32(math.MaxUint32))
-	case p.Window <= 0 || p.Window > policy.MaxRefill:
-		return window{}, fmt.Errorf("a window of %v can't be counted by (use one of up to %v)", p.Window, policy.MaxRefill)
+	case p.Window <= 0 || p.Window > maxWindow:
+		return window{}, fmt.Errorf("a window of %v can't be counted by (use one of up to %v)", p.Window, maxWindow)
 	}
 	return window{uint32(p.Limit), p.Window, p.OnPressure != policy.PressureDrop}, nil
 }

@@ -82,16 +82,16 @@ func (m Match) excludesMetadata(metadata map[string]string) string {
 		switch value := metadata[name]; {
 		case value == "":
 			return unknown("metadata " + legible(name))
-		case !MatchesText(m.Metadata[name], value):
+		case !matchesText(m.Metadata[name], value):
 			return fmt.Sprintf("metadata %s %s is not %s", legible(name), legible(value), legible(m.Metadata[name]))
 		}
 	}
 	return ""
 }
 
-// MatchesText reports whether a value is what a pattern of match.metadata asks
+// matchesText reports whether a value is what a pattern of match.metadata asks
 // for: the pattern itself or, if it ends in "*", anything that begins so.
-func MatchesText(pattern, value string) bool {
+func matchesText(pattern, value string) bool {
 	if prefix, open := strings.CutSuffix(pattern, "*"); open {
 		return strings.HasPrefix(value, prefix)
 	}

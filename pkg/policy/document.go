@@ -29,19 +29,14 @@ func (d Document) Lists() Lists { return Lists{Allow: d.Allow, Deny: d.Deny} }
 
 // Validate returns everything that is wrong with the document, with paths such
 // as "policies[2].name" and "deny[0]". Nil means that it can be enforced.
-func (d Document) Validate() []Fault { return d.ValidateWith() }
-
-// ValidateWith is Validate for a program that brings further algorithms, which
-// policies of layer 7 may name.
-func (d Document) ValidateWith(algorithms ...Algorithm) []Fault {
-	algorithms = append(Algorithms(), algorithms...)
+func (d Document) Validate() []Fault {
 	var fs faults
 	if n := len(d.Policies); n > MaxPolicies {
 		fs.add(fmt.Sprintf("policies[%d]", MaxPolicies), fmt.Sprintf("there are %d policies", n), fmt.Sprintf("write at most %d", MaxPolicies))
 		return fs // the rest would be long
 	}
 	for i, p := range d.Policies {
-		for _, f := range p.validate(algorithms) {
+		for _, f := range p.Validate() {
 			fs.append(f.within(fmt.Sprintf("policies[%d].", i)))
 		}
 	}

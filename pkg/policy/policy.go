@@ -1,6 +1,6 @@
 // Package policy is the domain core of weir: what a rate limit is, which
 // values make sense, which of them this version enforces, in which order
-// policies are evaluated, and which of them apply to a packet.
+// policies are evaluated, and which of them apply to a packet or a request.
 //
 // The package holds values and rules only. It reads no file, no clock and no
 // kernel, and it imports nothing but the standard library, so that every other
@@ -25,10 +25,13 @@ type Policy struct {
 	Limit uint64
 	// Window is the time in which Limit tokens flow in. It must be positive,
 	// and Limit/Window must lie between 1 per day and the fastest rate of the
-	// unit ([MaxRequestRate], [MaxByteRate]).
+	// unit ([MaxRequestRate], [MaxByteRate]). Of AlgorithmConcurrency it is the life
+	// of a lease, [MinLease] to [MaxLease].
 	Window time.Duration
 	// Burst is the depth of a bucket in tokens, 1 to [MaxTokens], and at least
-	// [MinByteBurst] for bytes. Zero before WithDefaults means Limit.
+	// [MinByteBurst] for bytes. Zero before WithDefaults means Limit. Of
+	// AlgorithmLeakyBucket it is the length of the queue, at most [MaxQueueDelay];
+	// algorithms that count have none but Limit.
 	Burst uint64
 	// Unit says what one token pays for.
 	Unit Unit
@@ -59,12 +62,13 @@ type Policy struct {
 	// IPv4Prefix and IPv6Prefix are the lengths in bits, 1 to 32 and 1 to 128,
 	// of the source prefix that shares one bucket. Scope per_ip.
 	IPv4Prefix, IPv6Prefix uint8
-	// Key is the template of the bucket's key; only scope custom has one.
+	// Key is the template of the bucket's key, see [ParseTemplate]; only scope
+	// custom has one.
 	Key string
 	// Replaces names broader policies that this one overrides where both
 	// match. A policy in shadow overrides only those in shadow.
 	Replaces []string
-	// Headers are added to the answer of a layer 7 decision.
+	// Headers are added to the answer of a layer 7 decision, at most [MaxHeaders].
 	Headers map[string]string
 	// Match narrows the policy to some of the traffic. The zero Match matches
 	// all of it.

@@ -121,6 +121,77 @@ func TestTemplatesAreTheirParts(t *testing.T) {
 	})
 }
 
+func TestSplit(t *testing.T) {
+	for _, c := range []struct{ template, text, want string }{
+		{"{user}", "a:b", "a:b"},
+		{"{user}:{endpoint}", "a:b:/x:y", "a:b|/x:y"},
+		{"{metadata.tenant}/{method}", "a/b/POST", "a/b|POST"},
+		{"{ip} {user}", "2001:db8::1 ann b", "2001:db8::1|ann b"},
+		{"{{{user}}}-", "{ann}-", "ann"},
+		{"{user}:{role}", "ann:b", "ann|b"},
+		{"{user}:{role}", "a:b:c", "in more than one way"},
+		{"{user}{role}", "ab", "a|b"},
+		{"{user}{role}", "abc", "in more than one way"},
+		{"{ip}:{user}", "2001:db8::1:ann", "2001:db8::1|ann"},
+		{"{ip}:{user}", "1:2:3::4:5:ann", "in more than one way"},
+		{"{ip}:{user}", "192.0.2.1:ann", "192.0.2.1|ann"},
+		{"{user}:{endpoint}", "a:b", "is no key of"},
+		{"{method}{user}", "GETann", "in more than one way"},
+		{"{user}:{method}", "a:get", "is no key of"},
+		{"{user}", "", "is no key of"},
+		{"a{user}", "b", "is no key of"},
+		{"{user}" + strings.Repeat(":{role}", 15), strings.Repeat(":", 4000), "in more than one way"},
+		{"{user}", strings.Repeat("a", 4*MaxText+1), "shorten it"},
+	} {
+		template, err := ParseTemplate(c.template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, err := template.Split(c.text)
+		got := strings.Join(values, "|")
+		if err != nil {
+			checkTextError(t, err)
+			got = err.Error()
+		}
+		if err == nil && got != c.want || err != nil && !strings.Contains(got, c.want) {
+			t.Errorf("%q of %.60q: got %q, want %q", c.text, c.template, got, c.want)
+		}
+	}
+}
+
+// TestSplitUndoesExpand holds that what can be read at all is read as it was made.
+func TestSplitUndoesExpand(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		template, err := ParseTemplate(drawTemplate().Draw(t, "template"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := drawRequest().Draw(t, "request")
+		r.Metadata["tenant"], r.Metadata["a b"] = "acme", "x"
+		text, missing := template.Expand("k", &r)
+		if missing != "" {
+			return
+		}
+		r.Endpoint = CleanEndpoint(r.Endpoint)
+		var want []string
+		for _, p := range template.Parts() {
+			if p.Field != FieldText {
+				want = append(want, p.Value("k", &r))
+			}
+		}
+		got, err := template.Split(text)
+		if err != nil {
+			if !strings.Contains(err.Error(), "in more than one way") {
+				t.Fatalf("%q of %q: %v", text, template, err)
+			}
+			return
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%q of %q: got %q, want %q", text, template, got, want)
+		}
+	})
+}
+
 func FuzzTemplate(f *testing.F) {
 	for _, text := range []string{"{user}:{endpoint}", "{{{metadata.a b}}}", "{", "}", "{}", "{metadata.}"} {
 		f.Add(text)
@@ -132,6 +203,9 @@ func FuzzTemplate(f *testing.F) {
 			return
 		}
 		checkTemplate(t, text, template)
+		if _, err := template.Split(text); err != nil {
+			checkTextError(t, err)
+		}
 	})
 }
 

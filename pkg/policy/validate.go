@@ -16,12 +16,10 @@ import (
 // Values are judged in every mode. What does not go together, and what this
 // version does not enforce, is a fault only if the policy is not off: a policy
 // that does nothing cannot be silently ignored.
-func (p Policy) Validate() []Fault { return p.validate(Algorithms()) }
-
-func (p Policy) validate(algorithms []Algorithm) []Fault {
+func (p Policy) Validate() []Fault {
 	var fs faults
 	p.checkName(&fs)
-	p.checkEnums(&fs, algorithms)
+	p.checkEnums(&fs)
 	p.checkRates(&fs)
 	p.checkPrefixes(&fs)
 	p.checkHeaders(&fs)
@@ -57,10 +55,10 @@ func plain(name string) bool {
 	})
 }
 
-func (p Policy) checkEnums(fs *faults, algorithms []Algorithm) {
+func (p Policy) checkEnums(fs *faults) {
 	checkEnum(fs, "scope", p.Scope, Scopes())
 	checkEnum(fs, "unit", p.Unit, Units())
-	checkEnum(fs, "algorithm", p.Algorithm, algorithms)
+	checkEnum(fs, "algorithm", p.Algorithm, Algorithms())
 	checkEnum(fs, "layer", p.Layer, Layers())
 	checkEnum(fs, "mode", p.Mode, Modes())
 	checkEnum(fs, "consistency", p.Consistency, Consistencies())

@@ -271,23 +271,6 @@ func TestValidateL7(t *testing.T) {
 	}
 }
 
-// TestFurtherAlgorithms holds that a program's own algorithm is one of layer 7 alone.
-func TestFurtherAlgorithms(t *testing.T) {
-	p := valid()
-	p.Algorithm, p.Layer = "mine", LayerL7
-	d := Document{Policies: []Policy{p}}
-	if faults := d.ValidateWith("mine"); faults != nil {
-		t.Errorf("got %v", faults)
-	}
-	if faults := d.Validate(); !slices.Equal(paths(faults), []string{"policies[0].algorithm"}) {
-		t.Errorf("without it: %v", faults)
-	}
-	d.Policies[0].Layer = LayerKernel
-	if faults := d.ValidateWith("mine"); !slices.Equal(paths(faults), []string{"policies[0].algorithm"}) {
-		t.Errorf("in the kernel: %v", faults)
-	}
-}
-
 func fill[T any](values []T, v T) {
 	for i := range values {
 		values[i] = v

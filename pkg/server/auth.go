@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// maxDelay is the longest that a request is held back until its turn comes; proxies hardly wait longer
-	// for an answer. One whose turn is later is denied.
-	maxDelay = 30 * time.Second
-	// maxHeld is how many requests are held back at once: each takes a connection and a goroutine.
+	// maxDelay is the longest that a request is held back until its turn comes: the longest queue that a policy
+	// may have. Proxies hardly wait longer for an answer.
+	maxDelay = policy.MaxQueueDelay
+	// maxHeld is how many requests are held back at once, or few more: each takes a connection and a goroutine.
 	maxHeld = 10_000
 )
 
@@ -51,12 +51,12 @@ func (c *checks) auth(w http.ResponseWriter, r *http.Request) {
 		c.authFailed(w, q, err)
 		return
 	}
-	if res.Allowed && res.Delay > 0 {
-		c.wait(w, r, &res)
-	}
 	if !res.Allowed {
 		c.denied(w, r, q, &res)
 		return
+	}
+	if res.Delay > 0 {
+		c.held.wait(w, r, res.Delay)
 	}
 	// An empty answer with status 200: net/http adds Content-Length and Date.
 	c.dialect().Set(w.Header(), &res, time.Now())
@@ -72,7 +72,7 @@ func (c *checks) judge(r *http.Request, hits uint64) (limiter.Result, error) {
 	if *rc, err = c.identity.ForwardAuth(r); err != nil {
 		return limiter.Result{}, misunderstood(err)
 	}
-	res, err := c.checker.Check(r.Context(), limiter.Query{Request: rc, Hits: hits})
+	res, err := c.checker.Check(r.Context(), limiter.Query{Request: rc, Hits: hits, MaxDelay: c.held.longest()})
 	if err == nil {
 		err = tooManyHits(hits, &res)
 	}
@@ -154,24 +154,27 @@ type held struct {
 	stopping <-chan struct{} // closed when the server is to stop
 }
 
-// wait returns when the turn of a request has come, or its client has gone away, or the server is to stop, which
-// lets it go on early. It denies what would have to wait for too long, or when too many are waiting; their
-// place in the queue passes by unused.
-func (c *checks) wait(w http.ResponseWriter, r *http.Request, res *limiter.Result) {
-	defer c.held.n.Add(-1)
-	if c.held.n.Add(1) > maxHeld || res.Delay > maxDelay {
-		c.checker.Release(res)
-		res.Allowed, res.RetryAfter, res.Delay = false, res.Delay, 0
-		return
+// longest is how long one more request may wait, for the limiter to deny what would have to wait longer.
+func (h *held) longest() time.Duration {
+	if h.n.Load() >= maxHeld {
+		return -1 // not at all
 	}
+	return maxDelay
+}
+
+// wait returns when the turn of a request has come, or its client has gone away, or the server is to stop, which
+// lets it go on early.
+func (h *held) wait(w http.ResponseWriter, r *http.Request, delay time.Duration) {
+	h.n.Add(1)
+	defer h.n.Add(-1)
 	// While a handler runs, net/http reads on, to notice that the client goes away; and would take it for
 	// gone when the time is up in which it had to send its request.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(res.Delay + requestTimeout))
-	turn := time.NewTimer(res.Delay)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(delay + requestTimeout))
+	turn := time.NewTimer(delay)
 	defer turn.Stop()
 	select {
 	case <-turn.C:
 	case <-r.Context().Done():
-	case <-c.held.stopping:
+	case <-h.stopping:
 	}
 }

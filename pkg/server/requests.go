@@ -12,8 +12,6 @@ type Checker interface {
 	// Check decides over one query. An error that is a [limiter.ErrQuery] is the client's fault, and any
 	// other the checker's own.
 	Check(ctx context.Context, q limiter.Query) (limiter.Result, error)
-	// Release ends what a result holds.
-	Release(r *limiter.Result)
 	// LeaseToken is what ReleaseToken ends a result with; empty if it holds nothing.
 	LeaseToken(r *limiter.Result) string
 	// ReleaseToken ends what a token stands for. As Check, if there is no such thing.
@@ -29,7 +27,9 @@ type Identity interface {
 // Figures tells how the limiter does. Its methods may be called by several goroutines at once.
 type Figures interface {
 	Health(ctx context.Context) limiter.Health
-	// Stats may be expensive. It is called once at a time.
+	// Counters are the statistics without how full the table is.
+	Counters() limiter.Stats
+	// Stats are all of them. They may be expensive: they are asked for once at a time.
 	Stats(ctx context.Context) limiter.Stats
 }
 

@@ -1,8 +1,8 @@
 package rls
 
 import (
-	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +25,7 @@ func (u *unknownDomains) add(domain string, log *slog.Logger) {
 		return
 	}
 	const longest = 100
-	log.Warn("requests of a domain without limits pass", "domain", fmt.Sprintf("%.*q", longest, domain[:min(len(domain), longest)]))
+	log.Warn("requests of a domain without limits pass", "domain", strings.ToValidUTF8(domain[:min(len(domain), longest)], ""))
 }
 
 func (u *unknownDomains) first(domain string) bool {

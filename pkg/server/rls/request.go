@@ -26,7 +26,8 @@ func (s *Server) byPolicies(req *pb.RateLimitRequest, w *work) (known bool, err 
 		if d.GetLimit() != nil {
 			err = s.override(req, d, v, w)
 		} else {
-			v.query.Request = &w.requests[i]
+			// There is no way to have Envoy wait: what a leaky bucket would hold back takes no place in its queue.
+			v.query.Request, v.query.MaxDelay = &w.requests[i], -1
 			err = w.request(i, d)
 		}
 		if err != nil {

@@ -59,11 +59,12 @@ type Options struct {
 	Limiter Limiter
 	// Config has the limits; nil: domain weir asks the limiter's policies. See [Server.SetConfig].
 	Config *rules.Set
-	// Headers sets the headers that the client is to be told a result by; nil: none.
+	// Headers sets the headers that Envoy's client is to be told a result by, Retry-After of a denial among them;
+	// nil: none. The Policy of a result is the name of its limit in the configuration.
 	Headers func(h http.Header, r *limiter.Result)
 	// Shadow answers OK whatever was decided, which the statuses still say.
 	Shadow bool
-	// Log is told what nobody else is: limits without effect, domains that are not known, failures.
+	// Log is told what nobody else is: domains that are not known, and failures.
 	Log *slog.Logger
 }
 
@@ -113,7 +114,7 @@ func newGRPC() *grpc.Server {
 }
 
 // SetConfig puts other limits in force, in one step for requests, or changes nothing and fails. Limits that
-// are in both keep their counts. nil is as in [Options].
+// are in both keep their counts. nil is as in [Options]. Warnings of the set are for the caller to tell.
 func (s *Server) SetConfig(set *rules.Set) error {
 	if set == nil {
 		s.config.Store(nil)
@@ -122,9 +123,6 @@ func (s *Server) SetConfig(set *rules.Set) error {
 	c, err := compile(s.limiter, set)
 	if err != nil {
 		return err
-	}
-	for _, w := range set.Warnings {
-		s.log.Warn("rls_config: " + w)
 	}
 	s.config.Store(c)
 	return nil

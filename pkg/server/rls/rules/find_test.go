@@ -51,7 +51,7 @@ func TestFind(t *testing.T) {
 		{"basic", "shop", entries("day", "x"), 1, "x"},
 		{"basic", "shop", entries("day", "x", "deeper", "in"), 2, "x"},
 		{"basic", "shop", entries("day", "x", "deeper", "out"), 0, ""},
-		{"basic", "shop", entries("tier_gold", "x", "user", "ann"), 5, "x ann"}, // as that server joins them
+		{"basic", "shop", entries("tier_gold", "x", "user", "ann"), 5, "tier_gold x user ann"}, // as that server joins them
 		{"wildcards", "wild", entries("file", "img/a"), 10, "img/a"},
 		{"wildcards", "wild", entries("file", "img/"), 10, "img/"},
 		{"wildcards", "wild", entries("file", "img/big/a"), 10, "img/big/a"},
@@ -62,6 +62,7 @@ func TestFind(t *testing.T) {
 		{"wildcards", "wild", entries("mid", "aXb"), 0, ""},
 		{"wildcards", "wild", entries("mid", "a*b"), 15, ""},
 		{"wildcards", "wild", entries("any1", "v"), 16, "any1 v"},
+		{"wildcards", "wild", entries("any*", "v"), 16, "v"},
 		{"wildcards", "wild", entries("all", ""), 17, ""},
 		{"wildcards", "wild", entries("all", "x"), 17, ""},
 		{"scalars", "8080", entries("status", "404"), 1, ""},
@@ -111,6 +112,9 @@ func refer(list []descriptor, entries []*entry) (path string, bucket []string, f
 		for k := range list { // key and value
 			if list[k].name() == e.Key+"_"+e.Value {
 				hit = &list[k]
+				if hit.ShareThreshold { // the value is the very pattern that the others share
+					said = hit.Key + "\x00*"
+				}
 			}
 		}
 		if hit == nil { // the first wildcard

@@ -75,7 +75,10 @@ func listOne(path string) ([]string, error) {
 		return []string{path}, nil
 	}
 	var files []string
-	// WalkDir goes by name, and doesn't follow links to directories: there is no circle.
+	if !strings.HasSuffix(path, "/") {
+		path += "/" // or a link to a directory would be a file to WalkDir
+	}
+	// WalkDir goes by name, and doesn't follow further links to directories: there is no circle.
 	err = filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -93,7 +96,7 @@ func listOne(path string) ([]string, error) {
 		return nil
 	})
 	if err == nil && len(files) == 0 {
-		err = fmt.Errorf("%s has no .yaml or .yml file (put one there, or name the file itself)", path)
+		err = fmt.Errorf("directory %s has no .yaml or .yml file (put one there, or name the file itself)", path)
 	}
 	return files, err
 }

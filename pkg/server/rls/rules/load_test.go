@@ -52,8 +52,10 @@ func TestLoadConfigMap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if set, err := Load(dir); err != nil || len(set.Limits) != 1 {
-		t.Errorf("%+v %v", set, err)
+	for _, path := range []string{dir, filepath.Join(dir, "..data"), filepath.Join(dir, "limits.yaml")} {
+		if set, err := Load(path); err != nil || len(set.Limits) != 1 {
+			t.Errorf("%s: %+v %v", path, set, err)
+		}
 	}
 }
 
@@ -126,5 +128,12 @@ func TestUnits(t *testing.T) {
 	}
 	if Window(0) != 0 {
 		t.Error("there is a window of no unit")
+	}
+}
+
+func TestLoadAllGoodFilesTogether(t *testing.T) {
+	set, err := Load(filepath.Join(corpus, "good"))
+	if err != nil || len(set.domains) != len(names(t, "good", ".yaml")) {
+		t.Fatalf("%+v %v", set, err)
 	}
 }

@@ -110,43 +110,83 @@ type node struct {
 	next   level
 }
 
+// match is how a descriptor was found for an entry.
+type match int
+
+const (
+	exact    match = iota // by key and value, or with all values that share its bucket
+	perValue              // every value has a bucket
+	odd                   // another split of the same text than the file's: every key and value has a bucket
+)
+
 // longName is the length of key and value up to which a lookup doesn't allocate.
 const longName = 256
 
-// find returns the descriptor for an entry, and whether key or value of it have a bucket each.
-func (l *level) find(e *ratelimit.RateLimitDescriptor_Entry) (n *node, perKey, perValue bool) {
+// find returns the descriptor for an entry, or nil.
+func (l *level) find(e *ratelimit.RateLimitDescriptor_Entry) (*node, match) {
 	var buf [longName]byte
 	name := append(append(append(buf[:0], e.GetKey()...), '_'), e.GetValue()...)
 	if n := l.byName[string(name)]; n != nil {
-		return n, false, false
+		return n, exact
 	}
 	for _, n := range l.wildcards {
 		if len(name) >= len(n.prefix) && string(name[:len(n.prefix)]) == n.prefix {
-			return n, n.key != e.GetKey(), !n.share
+			switch {
+			case n.key != e.GetKey():
+				return n, odd
+			case n.share:
+				return n, exact
+			}
+			return n, perValue
 		}
 	}
-	return l.byName[e.GetKey()], false, true
+	n := l.byName[e.GetKey()]
+	if n != nil && n.key != e.GetKey() {
+		return n, odd
+	}
+	return n, perValue
 }
 
 // Find returns the limit for the entries of a descriptor, nil if there is none, and appends to parts what
 // tells its buckets from each other. A limit applies to a descriptor with as many entries as it is deep.
 func (d *Domain) Find(entries []*ratelimit.RateLimitDescriptor_Entry, parts []string) (*Limit, []string) {
-	at := &d.root
+	at, strange := &d.root, false
+	before := len(parts)
 	for i, e := range entries {
-		n, perKey, perValue := at.find(e)
+		n, how := at.find(e)
 		if n == nil {
 			return nil, parts
 		}
-		if perKey {
-			parts = append(parts, e.GetKey())
-		}
-		if perValue {
+		strange = strange || how == odd
+		if how == perValue {
 			parts = append(parts, e.GetValue())
 		}
-		if i == len(entries)-1 {
-			return n.limit, parts
+		if i < len(entries)-1 {
+			at = &n.next
+			continue
+		}
+		if strange && n.limit != nil {
+			parts = d.spellOut(entries, parts[:before])
+		}
+		return n.limit, parts
+	}
+	return nil, parts
+}
+
+// spellOut appends every key and value, which are more parts than Find has by itself.
+func (d *Domain) spellOut(entries []*ratelimit.RateLimitDescriptor_Entry, parts []string) []string {
+	at := &d.root
+	for _, e := range entries {
+		n, how := at.find(e)
+		switch {
+		case how == exact:
+			parts = append(parts, n.name, "")
+		case n.share:
+			parts = append(parts, e.GetKey(), "*")
+		default:
+			parts = append(parts, e.GetKey(), e.GetValue())
 		}
 		at = &n.next
 	}
-	return nil, parts
+	return parts
 }

@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// What a client may take of the proxy. There is no limit to how long a request or an answer takes: both
+// may be streams. See watchBody.
+const (
+	headerTimeout         = 10 * time.Second
+	idleTimeout           = 2 * time.Minute
+	maxRequestHeaderBytes = 64 << 10
+	// shutdownTimeout is how long requests may go on when the server ends. Upgraded connections end at once.
+	shutdownTimeout = 5 * time.Second
+)
+
+// Server serves a proxy.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+	proxy    *Proxy
+	endAll   context.CancelFunc // of requests
+	requests sync.WaitGroup     // those with upgraded connections too, which http.Server forgets
+	entrance sync.RWMutex       // of requests
+	closed   bool               // it is
+}
+
+// NewServer makes a server of a proxy on listener, which the server closes. It answers once it runs.
+func NewServer(listener net.Listener, p *Proxy, l *slog.Logger) *Server {
+	ctx, endAll := context.WithCancel(context.Background())
+	s := &Server{listener: listener, proxy: p, endAll: endAll}
+	s.http = &http.Server{
+		Handler:           s.counted(recovered(l, p)),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxRequestHeaderBytes,
+		Protocols:         new(http.Protocols),
+		// What net/http logs has addresses of clients in it. Panics are logged by recovered.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true)
+	return s
+}
+
+// Run serves until ctx ends, and then lets requests finish, for a few seconds. It returns nil unless
+// serving failed. It can be called once.
+func (s *Server) Run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		s.endRequests()
+		return fmt.Errorf("serve the proxy on %s: %w", s.listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	err := s.shutdown(ctx)
+	<-failed // http.ErrServerClosed, as was asked for
+	return err
+}
+
+func (s *Server) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		// A client that is slow, or a stream, is no failure of ours.
+		err = s.http.Close()
+	}
+	s.endRequests()
+	return err
+}
+
+// endRequests ends what is still going on, and returns when it has ended.
+func (s *Server) endRequests() {
+	s.entrance.Lock()
+	s.closed = true
+	s.entrance.Unlock()
+	s.endAll()
+	s.requests.Wait()
+	s.proxy.CloseIdleConnections()
+}
+
+// enter counts a request, unless the server has ended. A WaitGroup must not be added to while it may be
+// waited for, hence the lock; readers of it don't wait for each other.
+func (s *Server) enter() bool {
+	s.entrance.RLock()
+	defer s.entrance.RUnlock()
+	if !s.closed {
+		s.requests.Add(1)
+	}
+	return !s.closed
+}
+
+func (s *Server) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.enter() {
+			panic(http.ErrAbortHandler) // which closes the connection
+		}
+		defer s.requests.Done()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recovered keeps a handler that panics from being logged by net/http, which would name the client.
+func recovered(l *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			reason := recover()
+			if reason == nil {
+				return
+			}
+			if reason != http.ErrAbortHandler {
+				l.Error("a request could not be passed on; this is a defect of weir, please report it",
+					"panic", reason, "stack", string(debug.Stack()))
+			}
+			// Part of the answer may be gone already: only closing the connection tells the client.
+			panic(http.ErrAbortHandler)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
