@@ -27,7 +27,7 @@ func TestWallClockIsSet(t *testing.T) {
 				o := r.take(1)
 				if o.Admitted {
 					admitted++
-				} else if o.RetryAfter > 2*window || o.RetryAfter <= 0 || o.ResetAfter > 2*window && a != policy.AlgorithmTokenBucket && a != policy.AlgorithmLeakyBucket {
+				} else if o.RetryAfter > 2*window || o.RetryAfter <= 0 || o.ResetAfter > 2*window && !bucketed(a) {
 					t.Fatalf("%+v", o)
 				}
 			}
@@ -157,5 +157,31 @@ func TestTicks(t *testing.T) {
 		if got := ticks(c.d); got != c.want {
 			t.Errorf("%v: %d, want %d", c.d, got, c.want)
 		}
+	}
+}
+
+// TestWindowOfAYear: who keeps asking gets no more than the limit in it, though the table forgets what nobody
+// asks for after 104 days. A sliding window, which would not notice, may not be so long.
+func TestWindowOfAYear(t *testing.T) {
+	const day, year = 24 * time.Hour, 366 * 24 * time.Hour
+	c := newFakeClock()
+	c.unix = 100 * year
+	r := newRuled(t, c, policy.AlgorithmFixedWindow, 5, year, 5)
+	admitted := 0
+	for ; c.unix < 101*year; c.advance(50 * day) {
+		for r.take(1).Admitted {
+			admitted++
+		}
+	}
+	if admitted != 5 || !r.peek(5).Admitted {
+		t.Errorf("%d in a year, and then %+v", admitted, r.peek(5))
+	}
+	for _, a := range []policy.Algorithm{policy.AlgorithmSlidingWindow, policy.AlgorithmConcurrency} {
+		if _, err := r.NewRule(policy.Policy{Name: "r", Algorithm: a, Limit: 5, Window: year}); err == nil {
+			t.Errorf("%s took it", a)
+		}
+	}
+	if _, err := r.NewRule(policy.Policy{Name: "r", Algorithm: policy.AlgorithmFixedWindow, Limit: 5, Window: year + 1}); err == nil {
+		t.Error("a longer one was taken")
 	}
 }

@@ -11,9 +11,9 @@ import (
 
 // drawRuled draws one bucket of an algorithm.
 func drawRuled(t *rapid.T, a policy.Algorithm) (r *ruled, limit, burst uint64, window time.Duration) {
-	limit, window = drawRate(t)
+	limit, window = drawRate(t, a)
 	burst = limit
-	if a == policy.AlgorithmTokenBucket || a == policy.AlgorithmLeakyBucket {
+	if bucketed(a) {
 		burst = rapid.Uint64Range(1, 2*limit).Draw(t, "burst")
 	}
 	c := newFakeClock()
