@@ -21,7 +21,7 @@ const nanosecond Ticks = 1 << tickShift
 // Counting is what is asked of a counter in a table, and what came of it.
 type Counting struct {
 	N, Most   uint32 // N is added if the count is at most Most then
-	Expires   Ticks  // what is counted is good until then, at most [DepthMax] away
+	Expires   Ticks  // what is counted is good until then, or for longer if it is [DepthMax] away: it may not be more
 	EvictDebt bool   // as in [Charge]
 
 	Count  uint32 // result: with N if that was admitted
@@ -59,7 +59,7 @@ func (t *Table) Count(hash uint64, now Ticks, c *Counting) Taken {
 			e.tag.CompareAndSwap(word, tag{fingerprint: fingerprint}.word())
 			continue
 		case got.used > c.Most || c.N > c.Most-got.used:
-			if Debt(c.Expires, now) > Debt(tat, now)+DepthMax/16 {
+			if c.Expires == now+DepthMax && Debt(tat, now) < DepthMax-DepthMax/16 {
 				// It is good for longer than the table can say, and who is denied again and again is not forgotten.
 				e.tat.CompareAndSwap(uint64(tat), uint64(extended(tat, now, c.Expires)))
 			}

@@ -11,10 +11,19 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// drawRate draws limits whose arrivals a test can go through one by one.
-func drawRate(t *rapid.T) (limit uint64, window time.Duration) {
+// drawRate draws limits whose arrivals a test can go through one by one. Windows that are counted by may be long.
+func drawRate(t *rapid.T, a policy.Algorithm) (limit uint64, window time.Duration) {
+	windows := []time.Duration{time.Second, time.Minute, 1_000_003, 7777777 * time.Nanosecond, 24 * time.Hour}
+	if a == policy.AlgorithmSlidingWindow || a == policy.AlgorithmFixedWindow {
+		windows = append(windows, policy.MaxRefill)
+	}
 	limit = rapid.OneOf(rapid.Uint64Range(1, 4), rapid.Uint64Range(1, 50)).Draw(t, "limit")
-	return limit, rapid.SampledFrom([]time.Duration{time.Second, time.Minute, 1_000_003, 7777777 * time.Nanosecond, 24 * time.Hour}).Draw(t, "window")
+	return limit, rapid.SampledFrom(windows).Draw(t, "window")
+}
+
+// bucketed tells whether an algorithm has a burst of its own.
+func bucketed(a policy.Algorithm) bool {
+	return a == policy.AlgorithmTokenBucket || a == policy.AlgorithmLeakyBucket
 }
 
 // run lets arrivals come, and returns what was admitted.
@@ -40,7 +49,7 @@ func mostHits(t *rapid.T, limit uint64) uint64 {
 func TestTokenBucketBound(t *testing.T) {
 	var most float64
 	rapid.Check(t, func(t *rapid.T) {
-		limit, window := drawRate(t)
+		limit, window := drawRate(t, policy.AlgorithmTokenBucket)
 		burst := rapid.Uint64Range(1, 2*limit).Draw(t, "burst")
 		c := newFakeClock()
 		c.drawPhase(t, window)
@@ -73,7 +82,7 @@ func aligned(all []passed, window time.Duration) map[uint64]uint64 {
 func TestSlidingWindowBound(t *testing.T) {
 	var most float64
 	rapid.Check(t, func(t *rapid.T) {
-		limit, window := drawRate(t)
+		limit, window := drawRate(t, policy.AlgorithmSlidingWindow)
 		c := newFakeClock()
 		c.drawPhase(t, window)
 		r := newRuled(t, c, policy.AlgorithmSlidingWindow, limit, window, limit)
@@ -125,7 +134,7 @@ func TestSlidingWindowIsUsable(t *testing.T) {
 func TestFixedWindowIsExact(t *testing.T) {
 	var most float64
 	rapid.Check(t, func(t *rapid.T) {
-		limit, window := drawRate(t)
+		limit, window := drawRate(t, policy.AlgorithmFixedWindow)
 		c := newFakeClock()
 		c.drawPhase(t, window)
 		r := newRuled(t, c, policy.AlgorithmFixedWindow, limit, window, limit)
@@ -153,7 +162,7 @@ func TestLeakyBucketBound(t *testing.T) {
 	var share float64
 	longest := 0
 	rapid.Check(t, func(t *rapid.T) {
-		limit, window := drawRate(t)
+		limit, window := drawRate(t, policy.AlgorithmLeakyBucket)
 		burst := rapid.Uint64Range(1, 2*limit).Draw(t, "burst")
 		most := mostHits(t, burst)
 		c := newFakeClock()
@@ -213,7 +222,7 @@ type place struct {
 // forgotten between one and two windows after.
 func TestConcurrencyIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		limit, window := drawRate(t)
+		limit, window := drawRate(t, policy.AlgorithmConcurrency)
 		c := newFakeClock()
 		c.drawPhase(t, window)
 		if rapid.Bool().Draw(t, "near the wrap") {

@@ -13,7 +13,7 @@ import (
 type concurrency struct{ window }
 
 func newConcurrency(p policy.Policy) (Algorithm, error) {
-	w, err := newWindow(p)
+	w, err := newWindow(p, policy.MaxLease)
 	return &concurrency{w}, err
 }
 
@@ -29,7 +29,8 @@ var _ Releasing = (*concurrency)(nil)
 // Releasing marks it.
 func (*concurrency) Releasing() {}
 
-// cycle is when ticks begin at 0 again, in nanoseconds.
+// cycle is when ticks begin at 0 again, in nanoseconds. Windows then have the numbers that they had 2.28 years
+// before: what was never released then, and never evicted since, is counted for one more window.
 const cycle time.Duration = 1 << 56
 
 // now cuts the limiter's own time, which nobody sets. The last window before it wraps lasts until it does.

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -132,6 +133,8 @@ func worst(all []passed, bound func(t time.Duration) float64) (share float64, fr
 	}
 	return share, from, to, n
 }
+
+func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
 var allAlgorithms = policy.Algorithms()
 

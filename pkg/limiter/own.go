@@ -100,8 +100,11 @@ func checkRequest(q *Query) error {
 		return &QueryError{"context.metadata", fmt.Sprintf("has %d names", len(r.Metadata)), fmt.Sprintf("send at most %d", maxMetadata)}
 	}
 	for name, text := range r.Metadata {
-		if bad := checkText("context.metadata", name, mustBeThere); bad != nil {
-			return bad
+		if name == "" {
+			return &QueryError{"context.metadata", "a name must not be empty", "name the value, or leave it out"}
+		}
+		if problem, mend := textFault(name, mayBeEmpty); problem != "" {
+			return &QueryError{"context.metadata", "a name " + problem, mend}
 		}
 		if problem, mend := textFault(text, mayBeEmpty); problem != "" {
 			return &QueryError{fmt.Sprintf("context.metadata[%q]", name), problem, mend}

@@ -19,7 +19,7 @@ import (
 type slidingWindow struct{ window }
 
 func newSlidingWindow(p policy.Policy) (Algorithm, error) {
-	w, err := newWindow(p)
+	w, err := newWindow(p, policy.MaxRefill)
 	return &slidingWindow{w}, err
 }
 

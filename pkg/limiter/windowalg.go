@@ -9,9 +9,9 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// maxWindow is the longest window of a rule, a leap year. The table keeps a count for [bucket.DepthMax] at most, 104
+// maxFixedWindow is the longest fixed window of a rule, a leap year. The table keeps a count for [bucket.DepthMax] at most, 104
 // days after it was asked for: in a longer window, who does not ask for so long begins anew.
-const maxWindow = 366 * 24 * time.Hour
+const maxFixedWindow = 366 * 24 * time.Hour
 
 // window counts hits by windows of time, each in a counter of its own in the table.
 type window struct {
@@ -20,12 +20,12 @@ type window struct {
 	evictDebt bool
 }
 
-func newWindow(p policy.Policy) (window, error) {
+func newWindow(p policy.Policy, longest time.Duration) (window, error) {
 	switch {
 	case p.Limit == 0 || p.Limit > math.MaxUint32:
 		return window{}, fmt.Errorf("a window can't count to a limit of %d (use 1 to %d)", p.Limit, uint32(math.MaxUint32))
-	case p.Window <= 0 || p.Window > maxWindow:
-		return window{}, fmt.Errorf("a window of %v can't be counted by (use one of up to %v)", p.Window, maxWindow)
+	case p.Window <= 0 || p.Window > longest:
+		return window{}, fmt.Errorf("a window of %v can't be counted by (use one of up to %v)", p.Window, longest)
 	}
 	return window{uint32(p.Limit), p.Window, p.OnPressure != policy.PressureDrop}, nil
 }
@@ -126,7 +126,7 @@ func (w *window) retry(c *counted, hits uint64, known time.Duration) time.Durati
 type fixedWindow struct{ window }
 
 func newFixedWindow(p policy.Policy) (Algorithm, error) {
-	w, err := newWindow(p)
+	w, err := newWindow(p, maxFixedWindow)
 	return &fixedWindow{w}, err
 }
 
