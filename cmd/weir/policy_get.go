@@ -116,15 +116,16 @@ func writeDetails(p *page, all []listedPolicy) {
 	}
 }
 
-// writeRequestVerdicts shows what a policy said to the requests that it applied to.
+// writeRequestVerdicts shows what a policy said to the requests that it applied to, whatever others said.
 func writeRequestVerdicts(p *page, s *limiter.PolicyStats) {
+	note := ""
+	if s.Refunded > 0 {
+		note = fmt.Sprintf("%s of them denied by another policy, and not charged", thousands(s.Refunded))
+	}
 	g := grid{indent: "  ", columns: columns("VERDICT", ">REQUESTS", "")}
-	g.add(text(string(policy.VerdictPass)), number(s.Allowed), text(""))
+	g.add(text(string(policy.VerdictPass)), number(s.Allowed+s.Refunded), cell{note, faint})
 	g.add(text(string(policy.VerdictDrop)), number(s.Exceeded), text(""))
 	g.add(text(string(policy.VerdictShadowDrop)), number(s.ShadowExceeded), text(""))
-	if s.Refunded > 0 {
-		g.add(text("refunded"), number(s.Refunded), cell{"another policy denied what this one would have let pass", faint})
-	}
 	g.write(p)
 }
 

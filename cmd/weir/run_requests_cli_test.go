@@ -207,7 +207,9 @@ func gateLists(t *testing.T, binary string) {
 // gateRLS: Envoy's service by policies, then by the configuration of envoyproxy/ratelimit, which is loaded
 // again when it changes, and not when it is bad.
 func gateRLS(t *testing.T, binary string) {
-	g := newGate(t, binary, "server: {http: \"127.0.0.1:0\", grpc: \"127.0.0.1:0\"}\n"+gateFile)
+	g := prepareGate(t, binary, "server: {http: \"127.0.0.1:0\", grpc: \"127.0.0.1:0\"}\n"+gateFile)
+	g.user = nobody
+	g.start("--watch")
 	conn, err := grpc.NewClient(g.listening("grpc"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

@@ -106,7 +106,7 @@ func writeRequests(p *page, s *limiter.Stats) {
 		if one.Policy == limiter.OwnPolicy && one.Hits == 0 {
 			continue
 		}
-		g.add(cell{one.Policy, bold}, modeCell(policy.Mode(one.Mode)), number(one.Allowed), alarm(one.Exceeded, red), alarm(one.ShadowExceeded, yellow))
+		g.add(cell{one.Policy, bold}, modeCell(policy.Mode(one.Mode)), number(one.Allowed+one.Refunded), alarm(one.Exceeded, red), alarm(one.ShadowExceeded, yellow))
 	}
 	g.write(p)
 	t := s.Table
