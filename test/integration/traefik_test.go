@@ -1,0 +1,36 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// traefikVariable names the traefik to test, if it is not the one that make traefik builds.
+const traefikVariable = "TRAEFIK"
+
+// TestTraefik is the one test that is skipped for want of a program: Debian has no Traefik, and to build one takes about as
+// long as all of CI may.
+func TestTraefik(t *testing.T) {
+	binary := os.Getenv(traefikVariable)
+	if binary == "" {
+		binary = filepath.Join("..", "..", "build", "traefik")
+		if _, err := os.Stat(binary); err != nil {
+			t.Skip("there is no Traefik (make traefik builds one, in some nine minutes)")
+		}
+	}
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy{
+		start: func(r *rig, edit func(string) string) *process {
+			write(r.T, r.dir, "traefik.yaml", document(r.T, "traefik", "traefik.yaml"))
+			write(r.T, r.dir, "weir.yaml", edit(document(r.T, "traefik", "weir.yaml")))
+			return start(r.T, r.dir, binary, "--configFile=traefik.yaml")
+		},
+		quiet:   true,
+		reason:  []string{"window_seconds", "policy"},
+		refused: 500,
+	}.run(t)
+}
