@@ -59,7 +59,7 @@ func withDaemons(ctx context.Context, c *client, loaded []listedPolicy) ([]liste
 	for _, p := range doc.Policies {
 		known := false
 		for i := range all {
-			if all[i].Name == p.Name {
+			if all[i].Name == p.Name && all[i].Layer == p.Layer {
 				interfaces, places, counters := all[i].Interfaces, all[i].Places, all[i].Counters
 				all[i] = listed(p)
 				all[i].Interfaces, all[i].Places, all[i].Counters = interfaces, places, counters

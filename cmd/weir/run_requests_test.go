@@ -34,6 +34,7 @@ func TestRunRequests(t *testing.T) {
 		"drops-all":       gateDropsAll,
 		"reload":          gateReload,
 		"reload-bad":      gateReloadBad,
+		"reload-storm":    gateStorm,
 		"needs-kernel":    gateNeedsKernel,
 		"put":             gatePut,
 		"identity":        gateIdentity,

@@ -78,7 +78,11 @@ func writeDaemon(p *page, v *daemonView) {
 		p.printf("%s\n", p.paint(yellow, v.Error))
 		return
 	}
-	p.printf("answers on %s\n", v.Socket)
+	note := ""
+	if v.RequestsOnly {
+		note = ", and limits requests alone"
+	}
+	p.printf("answers on %s%s\n", v.Socket, note)
 	g := fields("  ")
 	for _, m := range v.Missing {
 		g.add(cell{"not enforced", faint}, cell{m.Interface + " (" + m.Hook + "): " + m.Reason, red})
