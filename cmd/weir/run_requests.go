@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,12 @@ func newRequests(c *config.Config, log *slog.Logger) (*requests, error) {
 func (r *requests) serveGRPC(l net.Listener) (err error) {
 	r.rls, err = rls.New(rls.Options{
 		Listener: l, Limiter: r.limiter, Log: r.log,
-		Headers: func(h http.Header, res *limiter.Result) { r.dialect().Set(h, res, time.Now()) },
+		Headers: func(h http.Header, res *limiter.Result) {
+			r.dialect().Set(h, res, time.Now())
+			if wait := middleware.RetryAfter(res); !res.Allowed && wait > 0 {
+				h.Set("Retry-After", strconv.FormatUint(wait, 10))
+			}
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("server.grpc: %w", err)

@@ -276,7 +276,7 @@ func (p proxy) failsOpen(r *rig) {
 	r.want(429, over)
 
 	if p.frozen != 0 {
-		r.weir.signal(syscall.SIGSTOP)
+		r.weir.freeze()
 		if a := r.want(200, over); a.took > p.frozen {
 			r.Errorf("with weir stuck an answer took %s, want at most %s", a.took, p.frozen)
 		}
