@@ -3,7 +3,6 @@ package integration
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestCaddy(t *testing.T) {
@@ -21,7 +20,6 @@ func TestCaddy(t *testing.T) {
 			return before + "}\n"
 		},
 		refused: 502,
-		frozen:  3 * time.Second,
 	}.run(t)
 }
 
