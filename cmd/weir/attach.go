@@ -72,6 +72,7 @@ func attach(e *env, iface, file string, hook loader.Hook, mode loader.Mode) erro
 			return err
 		}
 		e.warnUnmet(c, all)
+		e.warnRequests(c.Policies)
 		e.warnTwice(all, a)
 		return e.print(attachmentJSON(a), func(w io.Writer) error {
 			if a.Refused != nil {

@@ -21,7 +21,8 @@ func newDoctorCommand(e *env) *cobra.Command {
 		Long: `Look at the kernel, the privileges, the bpf file system, the state directory, the daemon and the network
 interfaces with their drivers, and tell what works, what does not, what weir does without it, and how to
 mend it. Each feature is asked of the kernel itself. Nothing is changed. It fails if something is
-missing that weir can't do without.
+missing that weir can't do without in the kernel. To limit requests alone it needs nothing of that, and a
+daemon that does is no reason to fail.
 
 Without --interface it looks at every Ethernet interface that is up, and finds nothing on one to fail for.`,
 		Example: "  weir doctor\n  weir doctor --interface eth0\n  weir doctor -o json | jq '.checks[] | select(.status != \"ok\")'",
@@ -151,7 +152,26 @@ func (m *machine) examine(interfaces []string) []finding {
 		f.Check = probe.check
 		all = append(all, f)
 	}
-	return append(all, m.examineLinks(interfaces)...)
+	all = append(all, m.examineLinks(interfaces)...)
+	if len(interfaces) == 0 && m.requestsOnly() {
+		for i := range all {
+			if all[i].Grade == gradeFail {
+				all[i].Grade = gradeWarn
+				all[i].Found += " (the daemon needs none of it: it limits requests alone)"
+			}
+		}
+	}
+	return all
+}
+
+// requestsOnly tells whether the daemon that answers has nothing to do with the kernel.
+func (m *machine) requestsOnly() bool {
+	c, err := m.daemon()
+	if err != nil || c == nil {
+		return false
+	}
+	state, err := c.state(context.Background())
+	return err == nil && state.RequestsOnly
 }
 
 func writeFindings(p *page, v *doctorView) {
@@ -169,6 +189,8 @@ func writeFindings(p *page, v *doctorView) {
 	g.write(p)
 	if v.OK {
 		p.printf("\nthis machine has what weir needs\n")
+	} else {
+		p.printf("\nto limit requests alone, with a file of policies of layer l7 and no interfaces, weir run needs none of what failed\n")
 	}
 }
 
@@ -233,6 +255,9 @@ func probeDaemon(m *machine) finding {
 		return warning("weir status tells more", "answers on %s, and is not ready: %s", c.socket, r.missingText())
 	case r.Failed != nil:
 		return warning("mend the file: what was in force still is", "answers on %s, and could not reload the file: %s", c.socket, r.Failed.Errors[0])
+	}
+	if r.RequestsOnly {
+		return good("answers on %s, and limits requests alone", c.socket)
 	}
 	return good("answers on %s", c.socket)
 }

@@ -25,11 +25,12 @@ func newPolicyApplyCommand(e *env) *cobra.Command {
 		Use:   "apply -f FILE",
 		Short: "Put a file's policies and lists in force, in place of those that are",
 		Long: `Put the policies, allow and deny of a configuration file in force, in place of those that are, wherever weir
-is attached: on all interfaces or on none, in one step for packets. Buckets of policies that keep their
-name keep their state. Interfaces, table and server of the file are not looked at.
+is attached and at layer 7: everywhere or nowhere, in one step for packets and in one for requests. Buckets of
+policies that keep their name keep their state. Interfaces, table and server of the file are not looked at.
 
 If weir run answers on its socket it makes the change, which lasts until it loads its own file again. Else
-the change is made in the kernel, as by weir attach, and lasts.
+the change is made in the kernel, as by weir attach, and lasts; policies of layer l7 then have nobody to
+enforce them.
 
 It prints what becomes of each policy. With --dry-run nothing else happens.`,
 		Example: "  weir policy apply -f weir.yaml --dry-run\n  weir policy apply -f weir.yaml",
@@ -145,6 +146,7 @@ func applyHere(e *env, d *loader.StateDir, edit server.Edit) (server.Applied, er
 	if _, err := d.Apply(after); err != nil {
 		return applied, fmt.Errorf("nothing has changed: %w", err)
 	}
+	e.warnRequests(after.Policies)
 	return applied, nil
 }
 

@@ -67,15 +67,6 @@ func notesOf(p policy.Policy) (notes []note) {
 	if p.Action == policy.ActionPace {
 		notes = append(notes, note{"action", string(p.Action), ": what is over the limit is held back"})
 	}
-	if p.Layer == policy.LayerL7 && p.Algorithm != policy.AlgorithmTokenBucket {
-		notes = append(notes, note{"algorithm", string(p.Algorithm), ""})
-	}
-	if p.Key != "" {
-		notes = append(notes, note{"key", p.Key, ""})
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
-		notes = append(notes, note{"header", name + ": " + p.Headers[name], ""})
-	}
 	if n := p.NewSources; n != nil {
 		notes = append(notes, note{"new sources", fmt.Sprintf("%s in %s", thousands(n.Limit), policy.FormatDuration(n.Window)), ""})
 	}

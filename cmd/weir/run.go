@@ -33,10 +33,20 @@ that the file does not list are detached. A file that lists none takes over thos
 The daemon takes over what it finds, every bucket with its state, and leaves it in force when it ends,
 however it ends: packets do not need it. The state directory is locked as long as it runs.
 
-The file is loaded again when it changes, and at SIGHUP. The new policies take the place of the old ones
-on all interfaces or on none, in one step for packets, and the buckets of policies that stay keep their
-state. A file that is not valid, or that the kernel refuses, changes nothing: the log and /readyz say why.
-What "weir policy apply" and "delete" change lasts until the file is loaded again.
+Policies of layer l7 it decides over itself, for who asks it: at server.http and on its socket (/v1/check, and
+/v1/auth for the proxies that ask before they pass a request on), at server.grpc (Envoy's rate limit service),
+and for the requests that it passes on itself, at server.proxy. Their buckets are in its memory, and end with it.
+
+A file that lists no interfaces and has no policy of layer kernel asks nothing of the kernel. The daemon then
+runs as any user, without a state directory, beside whatever else is attached. It needs a restart to take up
+packets later.
+
+The file is loaded again when it changes, and at SIGHUP; so are the files of server.rls_config. The new
+policies take the place of the old ones on all interfaces and at layer 7 or nowhere, in one step for packets and
+in one for requests, and the buckets of policies that stay keep their state. A file that is not valid, or
+that the kernel refuses, changes nothing: the log and /readyz say why. Addresses to listen at, the upstream and
+the sizes of tables need a restart. What "weir policy apply" and "delete" change lasts until the file is
+loaded again.
 
   SIGHUP            load the file again, changed or not
   SIGTERM, SIGINT   end

@@ -25,7 +25,7 @@ func (r *requests) Limiter() metrics.Limiter {
 	}
 	for _, p := range s.Policies {
 		m.Policies = append(m.Policies, metrics.RequestPolicy{
-			Name: p.Policy, Hits: p.Hits, Allowed: p.Allowed, Exceeded: p.Exceeded, ShadowExceeded: p.ShadowExceeded,
+			Name: p.Policy, Allowed: p.Allowed + p.Refunded, Exceeded: p.Exceeded, ShadowExceeded: p.ShadowExceeded,
 		})
 	}
 	return m

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/weir-limiter/weir/pkg/middleware"
 	"github.com/weir-limiter/weir/pkg/policy"
 	"github.com/weir-limiter/weir/pkg/server"
+	"github.com/weir-limiter/weir/pkg/server/proxy"
 	"github.com/weir-limiter/weir/pkg/server/rls"
 	"github.com/weir-limiter/weir/pkg/server/rls/rules"
 )
@@ -29,7 +31,8 @@ var errRequestsOnly = errors.New("this daemon limits requests alone, as its file
 type requests struct {
 	limiter *limiter.Limiter
 	log     *slog.Logger
-	rls     *rls.Server // nil: server.grpc is empty
+	rls     *rls.Server   // nil: server.grpc is empty
+	proxy   *proxy.Server // nil: so is server.proxy
 	tokens  tokenKeys
 
 	inForce atomic.Pointer[preparedRequests]
@@ -42,6 +45,7 @@ type preparedRequests struct {
 	document policy.Document
 	identity *identity.Resolver
 	verifier verifier
+	trusted  []netip.Prefix
 	dialect  middleware.Dialect
 	rules    *rules.Set // nil: the policies are for everybody
 }
@@ -55,6 +59,19 @@ func newRequests(c *config.Config, log *slog.Logger) (*requests, error) {
 	r := &requests{limiter: l, log: log, tokens: newTokenKeys()}
 	r.inForce.Store(&preparedRequests{})
 	return r, nil
+}
+
+// serve makes the servers of the listeners that there are.
+func (r *requests) serve(l listeners, c config.Server) error {
+	if l.grpc != nil {
+		if err := r.serveGRPC(l.grpc); err != nil {
+			return err
+		}
+	}
+	if l.proxy != nil {
+		return r.serveProxy(l.proxy, c.Proxy)
+	}
+	return nil
 }
 
 // serveGRPC makes the server of Envoy's rate limit service.
@@ -76,7 +93,7 @@ func (r *requests) serveGRPC(l net.Listener) (err error) {
 
 // prepare does of a change what can fail by itself, and changes nothing.
 func (r *requests) prepare(c *config.Config) (*preparedRequests, error) {
-	p := &preparedRequests{document: c.Document()}
+	p := &preparedRequests{document: c.Document(), trusted: c.Server.TrustedProxies}
 	if err := r.limiter.Try(p.document); err != nil {
 		return nil, err
 	}
@@ -144,6 +161,9 @@ func (r *requests) components() []func(context.Context) error {
 	all := []func(context.Context) error{r.tokens.Run}
 	if r.rls != nil {
 		all = append(all, r.rls.Run)
+	}
+	if r.proxy != nil {
+		all = append(all, r.proxy.Run)
 	}
 	return all
 }

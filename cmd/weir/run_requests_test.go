@@ -2,9 +2,13 @@ package main_test
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/weir-limiter/weir/internal/testutil"
@@ -39,6 +43,8 @@ func TestRunRequests(t *testing.T) {
 		"get":             gateGet,
 		"lists":           gateLists,
 		"rls":             gateRLS,
+		"proxy":           gateProxy,
+		"tokens":          gateTokens,
 		"other-addresses": gateOtherAddresses,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,6 +80,9 @@ func gateUnprivileged(t *testing.T, binary string) {
 		if strings.Contains(a.body, absent) {
 			t.Errorf("metrics have %q in them", absent)
 		}
+	}
+	if r := g.weir("", "doctor"); r.code != 0 || !strings.Contains(r.out, "limits requests alone") || !strings.Contains(r.out, "\nwarn  privileges ") {
+		t.Errorf("doctor: %+v, want nothing that fails", r)
 	}
 	if a := g.admin("GET", "/v1/bans", ""); a.status != 404 || !strings.Contains(a.body, "limits requests alone") {
 		t.Errorf("bans: %d %s", a.status, a.body)
@@ -256,4 +265,35 @@ func gateOtherAddresses(t *testing.T, binary string) {
 	g.reload("which needs a restart of weir run", 2)
 	g.process.waitLog("msg=reloaded", 1)
 	g.wantPasses("at the old address", 1, 1, `{"user_id":"alice"}`)
+}
+
+// gateProxy: what is denied never gets to the upstream.
+func gateProxy(t *testing.T, binary string) {
+	var seen atomic.Int32
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen.Add(1)
+		_, _ = io.WriteString(w, "from "+r.URL.Path)
+	}))
+	defer upstream.Close()
+	server := `server: {http: "127.0.0.1:0", proxy: {listen: "127.0.0.1:0", upstream: "` + upstream.URL + `"}}` + "\n"
+	g := newGate(t, binary, server+gateFile)
+	at := "http://" + g.listening("proxy")
+	for i := range 5 {
+		a := g.do(g.client, at, "GET", "/login", "")
+		if want := map[bool]int{true: 200, false: 429}[i < 3]; a.status != want || a.header.Get("X-RateLimit-Limit") != "3" {
+			t.Errorf("request %d: %d %v, want %d", i+1, a.status, a.header, want)
+		}
+	}
+	if n := seen.Load(); n != 3 {
+		t.Errorf("%d requests got to the upstream, want 3", n)
+	}
+	g.write(strings.Replace(server, "}}", "}, headers: \"off\"}", 1) + gateFile)
+	g.reload("msg=reloaded", 1)
+	if a := g.do(g.client, at, "GET", "/else", ""); a.status != 200 || a.body != "from /else" || a.header.Get("X-RateLimit-Limit") != "" {
+		t.Errorf("after the reload: %d %s %v", a.status, a.body, a.header)
+	}
+	upstream.Close()
+	if a := g.do(g.client, at, "GET", "/else", ""); a.status != 502 {
+		t.Errorf("without the upstream: %d %s, want 502", a.status, a.body)
+	}
 }

@@ -59,10 +59,8 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 	if d.open, err = listen(ctx, e.runDir, c.Server); err != nil {
 		return nil, err
 	}
-	if d.open.grpc != nil {
-		if err := d.requests.serveGRPC(d.open.grpc); err != nil {
-			return nil, err
-		}
+	if err := d.requests.serve(d.open, c.Server); err != nil {
+		return nil, err
 	}
 	if err := d.enforce(); err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ func TestRun(t *testing.T) {
 		"no-watch":        runNoWatch,
 		"reload-whole":    runReloadWhole,
 		"hooks":           runHooks,
+		"both":            runBoth,
 		"top":             runTopAnswers,
 		"top-traffic":     runTopOfTraffic,
 	} {

@@ -79,6 +79,13 @@ func (e *env) warnUnmet(c *config.Config, all []loader.Attachment) {
 	}
 }
 
+// warnRequests tells on standard error of policies that nobody enforces without weir run.
+func (e *env) warnRequests(policies []policy.Policy) {
+	for _, p := range policy.L7Policies(policies) {
+		fmt.Fprintf(e.err, "weir: policy %s is of layer l7, which weir run alone enforces (weir run -c FILE)\n", p.Name)
+	}
+}
+
 // warnTwice tells of packets that are charged twice. It is no error: who moves from one hook to the other
 // has both for a moment, so that no packet passes unjudged.
 func (e *env) warnTwice(all []loader.Attachment, attached *loader.Attachment) {

@@ -88,24 +88,26 @@ func (t *Table) Take(hash uint64, l *Limit, now Ticks, tokens uint64, evictDebt 
 	return t.Charge(hash, l, now, &Charge{Cost: l.Cost(tokens), Tokens: uint32(tokens), EvictDebt: evictDebt})
 }
 
-// Refund gives back what Take took, if the source still has its entry.
-func (t *Table) Refund(hash uint64, l *Limit, tokens uint64) {
-	t.refund(hash, l.Cost(tokens), uint32(tokens))
+// Refund gives back what Take took, if the source still has its entry. False means that every swap was
+// lost, and nothing given back.
+func (t *Table) Refund(hash uint64, l *Limit, tokens uint64) bool {
+	return t.refund(hash, l.Cost(tokens), uint32(tokens))
 }
 
-func (t *Table) refund(hash uint64, cost Ticks, tokens uint32) {
+func (t *Table) refund(hash uint64, cost Ticks, tokens uint32) bool {
 	set, fingerprint := t.set(hash), Fingerprint(hash)
 	for range maxTries {
 		e := find(set, fingerprint)
 		if e == nil {
-			return
+			return true
 		}
 		tat := e.tat.Load()
 		if e.tat.CompareAndSwap(tat, tat-uint64(cost)) {
 			e.addUsed(-tokens)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // Has tells whether the bucket that hash names has an entry: whether its source was seen before.

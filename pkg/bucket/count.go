@@ -1,75 +1,145 @@
 package bucket
 
 // Counters share the table with buckets: an entry's used is the count, and its TAT the instant from which
-// the count means nothing, so that counters are evicted by the rule that holds for buckets. A counter of
-// something that comes again, such as a window of time, needs a hash of its own each time.
+// the count means nothing, so that counters are evicted by the rule that holds for buckets. One that comes
+// again after that instant, still in its entry, begins at 0.
 //
-// A counter's first word is swapped as one, so that it never exceeds what its callers allow. One race
-// is its own: who claims an entry sets its TAT afterwards. Should the entry be claimed by somebody else in
-// between, that one's bucket owes until then what it does not. It takes a thread that stands still
-// between two instructions, and a set whose other entries all owe.
+// Instants are whole nanoseconds here. The ticks below them number the changes, so that who takes back a
+// change can tell whether the TAT is still its own.
+//
+// A count never exceeds what its callers allow, since the first word is swapped as one. Two races are
+// the counters' own, and each takes a thread that stands still between two instructions:
+//
+//   - Who claims an entry sets its TAT afterwards. Should somebody else claim it in between, whose bucket
+//     then owes what it does not. All other entries of the set have to owe as well for that.
+//   - Who begins an expired counter at 0 may do so a second time, if in between another did, and counted to
+//     exactly what it was before. These hits are forgotten.
 
-// Count adds n to the counter that hash names, if it is at most most then. The count is good until
-// expires, at most [DepthMax] away. It returns the count, with n if that was [Admitted].
-func (t *Table) Count(hash uint64, now, expires Ticks, n, most uint32, evictDebt bool) (count uint32, flags Taken) {
+// nanosecond is in ticks what callers' instants are multiples of.
+const nanosecond Ticks = 1 << tickShift
+
+// Counting is what is asked of a counter in a table, and what came of it.
+type Counting struct {
+	N, Most   uint32 // N is added if the count is at most Most then
+	Expires   Ticks  // what is counted is good until then, at most [DepthMax] away
+	EvictDebt bool   // as in [Charge]
+
+	Count  uint32 // result: with N if that was admitted
+	Before Ticks  // result: the TAT before N was added; 0 if there was no entry
+	After  Ticks  // result: and afterwards
+}
+
+// Count adds to the counter that hash names, giving it an entry first if need be. What is denied by
+// pressure, or because every swap was lost, has a count of 0.
+func (t *Table) Count(hash uint64, now Ticks, c *Counting) Taken {
 	set, fingerprint := t.set(hash), Fingerprint(hash)
+	c.Count, c.Before, c.After = 0, 0, 0
+	var flags Taken
 	for range maxTries {
 		e := find(set, fingerprint)
 		if e == nil {
-			if n > most {
-				return 0, flags
+			if c.N > c.Most {
+				return flags
 			}
 			var got Taken
-			if e, got = claim(set, fingerprint, now, evictDebt); e == nil {
+			if e, got = claim(set, fingerprint, now, c.EvictDebt); e == nil {
 				if flags |= got; got == Pressure {
-					return 0, flags
+					return flags
 				}
 				continue
 			}
 			flags |= got
 		}
-		if tat := e.tat.Load(); int64(uint64(expires)-tat) > 0 {
-			e.tat.CompareAndSwap(tat, uint64(expires))
+		word := e.tag.Load()
+		got, tat := splitTag(word), Ticks(e.tat.Load())
+		switch {
+		case got.fingerprint != fingerprint:
+			continue // evicted since
+		case got.used != 0 && expired(tat, now):
+			e.tag.CompareAndSwap(word, tag{fingerprint: fingerprint}.word())
+			continue
+		case got.used > c.Most || c.N > c.Most-got.used:
+			if Debt(c.Expires, now) > Debt(tat, now)+DepthMax/16 {
+				// It is good for longer than the table can say, and who is denied again and again is not forgotten.
+				e.tat.CompareAndSwap(uint64(tat), uint64(extended(tat, now, c.Expires)))
+			}
+			c.Count, c.Before, c.After = got.used, tat, tat
+			return flags
+		}
+		// The TAT goes first, so that nobody finds a count that has expired before it began.
+		after := extended(tat, now, c.Expires)
+		if !e.tat.CompareAndSwap(uint64(tat), uint64(after)) {
+			continue
+		}
+		if e.tag.CompareAndSwap(word, tag{fingerprint, got.used + c.N}.word()) {
+			c.Count, c.Before, c.After = got.used+c.N, tat, after
+			return flags | Admitted
+		}
+		e.tat.CompareAndSwap(uint64(after), uint64(tat))
+	}
+	return flags | Contended
+}
+
+func expired(tat, now Ticks) bool { return Debt(tat, now) < nanosecond }
+
+// extended is the later of a TAT and an instant, told apart from the TAT by a number below the nanosecond.
+func extended(tat, now, expires Ticks) Ticks {
+	later := max(Debt(tat, now), Debt(expires, now)) + now
+	return later&^(nanosecond-1) | (tat+1)&(nanosecond-1)
+}
+
+// Counted is the count of the counter that hash names, and how long it is good: 0 if it has no entry,
+// or expired.
+func (t *Table) Counted(hash uint64, now Ticks) (count uint32, left Ticks) {
+	fingerprint := Fingerprint(hash)
+	e := find(t.set(hash), fingerprint)
+	if e == nil {
+		return 0, 0
+	}
+	got, tat := e.loadTag(), Ticks(e.tat.Load())
+	if got.fingerprint != fingerprint || got.used == 0 || expired(tat, now) {
+		return 0, 0
+	}
+	return got.used, Debt(tat, now) &^ (nanosecond - 1)
+}
+
+// Uncount takes n from the counter that hash names, if it has them. As far as the TAT is still what the
+// same hits made of it, after, it becomes before again; 0 for both leaves it. False means that every swap
+// was lost.
+func (t *Table) Uncount(hash uint64, n uint32, before, after Ticks) bool {
+	set, fingerprint := t.set(hash), Fingerprint(hash)
+	for range maxTries {
+		e := find(set, fingerprint)
+		if e == nil {
+			return true
 		}
 		word := e.tag.Load()
 		got := splitTag(word)
 		switch {
 		case got.fingerprint != fingerprint:
-			continue // evicted since
-		case got.used > most || n > most-got.used:
-			return got.used, flags
-		case e.tag.CompareAndSwap(word, tag{fingerprint, got.used + n}.word()):
-			return got.used + n, flags | Admitted
+			continue
+		case got.used < n:
+			return true // they were forgotten before
+		case e.tag.CompareAndSwap(word, tag{fingerprint, got.used - n}.word()):
+			if before != after {
+				e.tat.CompareAndSwap(uint64(after), uint64(before))
+			}
+			return true
 		}
 	}
-	return 0, flags | Contended
+	return false
 }
 
-// Counted is the count of the counter that hash names: 0 if it has no entry.
-func (t *Table) Counted(hash uint64) uint32 {
-	e := find(t.set(hash), Fingerprint(hash))
-	if e == nil {
-		return 0
+// Pressed tells whether who has this hash has no entry, and could get one only in the place of a debt.
+func (t *Table) Pressed(hash uint64, now Ticks) bool {
+	set := t.set(hash)
+	if find(set, Fingerprint(hash)) != nil {
+		return false
 	}
-	got := e.loadTag()
-	if got.fingerprint != Fingerprint(hash) {
-		return 0
-	}
-	return got.used
-}
-
-// Uncount takes n from the counter that hash names, if it has them.
-func (t *Table) Uncount(hash uint64, n uint32) {
-	set, fingerprint := t.set(hash), Fingerprint(hash)
-	for range maxTries {
-		e := find(set, fingerprint)
-		if e == nil {
-			return
-		}
-		word := e.tag.Load()
-		got := splitTag(word)
-		if got.fingerprint == fingerprint && got.used >= n && e.tag.CompareAndSwap(word, tag{fingerprint, got.used - n}.word()) {
-			return
+	for i := range set {
+		if worth(&set[i], now) <= 0 {
+			return false
 		}
 	}
+	return true
 }

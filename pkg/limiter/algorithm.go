@@ -23,13 +23,14 @@ type Bucket struct {
 // Outcome is what an [Algorithm] says.
 type Outcome struct {
 	Admitted   bool
+	Pressure   bool // all entries of the bucket's set owed tokens
 	Remaining  uint64
 	ResetAfter time.Duration
 	RetryAfter time.Duration // [Never]: no wait will do
 	Delay      time.Duration
-	Pressure   bool // all entries of the bucket's set owed tokens
-	// Grant is for the algorithm to know in Refund what it took.
+	// Grant and Found are for the algorithm to know in Refund what it took, and what it found there before.
 	Grant uint64
+	Found [2]bucket.Ticks
 }
 
 // Algorithm turns the limit of one policy into decisions. It keeps its state in the bucket's table alone.

@@ -29,27 +29,86 @@ func newTokenBucket(p policy.Policy) (Algorithm, error) {
 }
 
 func (a *tokenBucket) Take(b Bucket, now Instant, hits uint64) Outcome {
-	return take(b, now, hits, &a.limit, &a.limit, 0, a.evictDebt)
+	o, _ := a.take(b, now, hits)
+	return o
 }
 
 func (a *tokenBucket) Peek(b Bucket, now Instant, hits uint64) Outcome {
-	return peek(b, now, hits, &a.limit, &a.limit, 0)
+	o, _ := a.peek(b, now, hits)
+	return o
+}
+
+// take is Take, and says what the bucket owes then.
+func (a *tokenBucket) take(b Bucket, now Instant, hits uint64) (o Outcome, debt bucket.Ticks) {
+	if hits > a.limit.Burst {
+		return a.peek(b, now, hits)
+	}
+	c := bucket.Charge{Cost: a.limit.Cost(hits), Tokens: uint32(min(hits, math.MaxUint32)), EvictDebt: a.evictDebt}
+	flags := b.Table.Charge(b.Hash, &a.limit, now.Ticks, &c)
+	for tries := 0; flags&bucket.Contended != 0 && tries < contendedTries; tries++ {
+		flags = b.Table.Charge(b.Hash, &a.limit, now.Ticks, &c)
+	}
+	debt = a.debt(c.TAT, now)
+	o = Outcome{
+		Admitted:   flags&bucket.Admitted != 0,
+		Pressure:   flags&bucket.Pressure != 0,
+		Remaining:  a.limit.Tokens(c.TAT, now.Ticks),
+		ResetAfter: roundUp(debt),
+	}
+	switch {
+	case o.Admitted:
+	case c.Wait != 0:
+		o.RetryAfter = roundUp(c.Wait)
+	default: // pressure, or contention: the table knows no time at which that is over
+		o.Remaining, o.RetryAfter = 0, time.Second
+	}
+	return o, debt
+}
+
+// peek is Peek, and says what the bucket owes.
+func (a *tokenBucket) peek(b Bucket, now Instant, hits uint64) (o Outcome, debt bucket.Ticks) {
+	e, known := b.Table.Lookup(b.Hash)
+	tat := e.TAT
+	if !known {
+		tat = now.Ticks
+	}
+	debt = a.debt(tat, now)
+	o = Outcome{Remaining: a.limit.Tokens(tat, now.Ticks), ResetAfter: roundUp(debt)}
+	switch wait := a.limit.Wait(tat, now.Ticks, hits); {
+	case hits > a.limit.Burst:
+		o.RetryAfter = Never
+	case !known && !a.evictDebt && b.Table.Pressed(b.Hash, now.Ticks):
+		o.Pressure, o.Remaining, o.RetryAfter = true, 0, time.Second
+	default:
+		o.Admitted, o.RetryAfter = wait == 0, roundUp(wait)
+	}
+	return o, debt
+}
+
+// debt is what a bucket owes under this limit: it may have been charged under a lower one.
+func (a *tokenBucket) debt(tat bucket.Ticks, now Instant) bucket.Ticks {
+	return min(bucket.Debt(tat, now.Ticks), a.limit.Depth)
 }
 
 func (a *tokenBucket) Refund(b Bucket, _ Instant, _ Outcome, hits uint64) {
-	b.Table.Refund(b.Hash, &a.limit, hits)
+	for range contendedTries {
+		if b.Table.Refund(b.Hash, &a.limit, hits) {
+			return
+		}
+	}
 }
 
 func (a *tokenBucket) Reset(b Bucket, now Instant) { b.Table.Reset(b.Hash, now.Ticks) }
 
-// leakyBucket is a queue that one hit leaves at a time, as the bucket that it is named after leaks: what is
-// admitted goes on at most 1 + rate * t times in any interval t, after the delay that the outcome tells,
-// and what would be more than burst in the queue is denied.
+// leakyBucket is a queue that one hit leaves at a time, as the bucket that it is named after leaks: of
+// what is admitted, each waits for the delay that the outcome tells, and then at most 1 + rate * t hits go on in
+// any interval t. What would be more than burst in the queue is denied. A query of several hits goes on as
+// one, when the last of them may: that is as many at once, and the bound is theirs + rate * t.
+//
+// It is a token bucket whose debt is waited for.
 type leakyBucket struct {
-	pace      bucket.Limit // of the hits that leave
-	queue     bucket.Limit // of those that wait: the same rate
-	ahead     bucket.Ticks // how long the last in a full queue waits
-	evictDebt bool
+	tokenBucket
+	first bucket.Ticks // of debt, that need not be waited for
 }
 
 func newLeakyBucket(p policy.Policy) (Algorithm, error) {
@@ -57,67 +116,22 @@ func newLeakyBucket(p policy.Policy) (Algorithm, error) {
 	if err != nil {
 		return nil, err
 	}
-	pace := queue
-	pace.Burst, pace.Depth = 1, queue.Cost(1)
-	return &leakyBucket{pace, queue, queue.Depth - pace.Depth, p.OnPressure != policy.PressureDrop}, nil
+	return &leakyBucket{tokenBucket{queue, p.OnPressure != policy.PressureDrop}, queue.Cost(1)}, nil
 }
 
 func (a *leakyBucket) Take(b Bucket, now Instant, hits uint64) Outcome {
-	return take(b, now, hits, &a.pace, &a.queue, a.ahead, a.evictDebt)
-}
-
-func (a *leakyBucket) Peek(b Bucket, now Instant, hits uint64) Outcome {
-	return peek(b, now, hits, &a.pace, &a.queue, a.ahead)
-}
-
-func (a *leakyBucket) Refund(b Bucket, _ Instant, _ Outcome, hits uint64) {
-	b.Table.Refund(b.Hash, &a.queue, hits)
-}
-
-func (a *leakyBucket) Reset(b Bucket, now Instant) { b.Table.Reset(b.Hash, now.Ticks) }
-
-// take charges a bucket of depth, whose admission is up to ahead later than that of limit.
-func take(b Bucket, now Instant, hits uint64, limit, depth *bucket.Limit, ahead bucket.Ticks, evictDebt bool) Outcome {
-	if hits > depth.Burst {
-		return peek(b, now, hits, limit, depth, ahead)
-	}
-	c := bucket.Charge{Cost: depth.Cost(hits), Ahead: ahead, Tokens: uint32(min(hits, math.MaxUint32)), EvictDebt: evictDebt}
-	flags := b.Table.Charge(b.Hash, limit, now.Ticks, &c)
-	for tries := 0; flags&bucket.Contended != 0 && tries < contendedTries; tries++ {
-		flags = b.Table.Charge(b.Hash, limit, now.Ticks, &c)
-	}
-	o := Outcome{
-		Admitted:   flags&bucket.Admitted != 0,
-		Pressure:   flags&bucket.Pressure != 0,
-		Remaining:  depth.Tokens(c.TAT, now.Ticks),
-		ResetAfter: roundUp(bucket.Debt(c.TAT, now.Ticks)),
-	}
-	switch {
-	case o.Admitted:
-		o.Delay = roundUp(c.Wait)
-	case c.Wait > ahead:
-		o.RetryAfter = roundUp(c.Wait - ahead)
-	default: // pressure, or contention: the table knows no time at which that is over
-		o.Remaining, o.RetryAfter = 0, time.Second
+	o, debt := a.take(b, now, hits)
+	if o.Admitted {
+		o.Delay = roundUp(debt - min(debt, a.first))
 	}
 	return o
 }
 
-func peek(b Bucket, now Instant, hits uint64, limit, depth *bucket.Limit, ahead bucket.Ticks) Outcome {
-	tat := now.Ticks
-	if e, known := b.Table.Lookup(b.Hash); known {
-		tat = e.TAT
-	}
-	o := Outcome{Remaining: depth.Tokens(tat, now.Ticks), ResetAfter: roundUp(bucket.Debt(tat, now.Ticks))}
-	if hits > depth.Burst {
-		o.RetryAfter = Never
-		return o
-	}
-	wait := depth.Wait(tat, now.Ticks, hits)
-	o.Admitted, o.RetryAfter = wait == 0, roundUp(wait)
-	if o.Admitted && ahead != 0 {
-		_, delay, _ := limit.Pace(tat, now.Ticks, depth.Cost(hits), ahead)
-		o.Delay = roundUp(delay)
+func (a *leakyBucket) Peek(b Bucket, now Instant, hits uint64) Outcome {
+	o, debt := a.peek(b, now, hits)
+	if o.Admitted {
+		debt += a.limit.Cost(hits)
+		o.Delay = roundUp(debt - min(debt, a.first))
 	}
 	return o
 }

@@ -19,6 +19,9 @@ func (l *Limiter) CheckRateLimit(ctx context.Context, key string, limit uint64, 
 // CheckRequest charges one hit to every policy that applies to a request. The key stands for the client
 // where the request has no address.
 func (l *Limiter) CheckRequest(ctx context.Context, key string, r *RequestContext) (Result, error) {
+	if r == nil {
+		return Result{}, l.bad(&QueryError{"context", "is missing", "say what is known of the request"})
+	}
 	return l.Check(ctx, Query{Key: key, Request: r, Hits: 1})
 }
 
@@ -28,24 +31,23 @@ func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
 	var few [fewCharges]charge
 	now := l.now()
 	charges, err := l.charges(few[:0], &q, 0, &r)
-	if err != nil || r.List != policy.ListNone {
-		l.count(0, r.Allowed, err, now)
-		return r, err
+	if err != nil {
+		return Result{}, l.bad(err)
 	}
-	allowed := l.decide(charges, now)
-	result(charges, 0, &r)
-	if allowed {
-		r.lease.hold(charges, 0)
+	allowed := l.decide(charges, now, r.List == policy.ListDeny)
+	if r.List == policy.ListNone {
+		result(charges, 0, &r)
 	}
 	if q.Hits > 0 {
+		r.lease.hold(charges, 0)
 		count(charges)
-		l.count(spread(charges), allowed, nil, now)
+		l.count(spread(charges), allowed, now)
 	}
 	return r, nil
 }
 
 // CheckAll decides over several queries at once: if one is denied, none is charged, and every result still
-// says what would become of its own query. There are 1 to [MaxQueries] of them, and as many results. An
+// says what would become of its own query after those before it. What none of them is worth hits of is not counted. There are 1 to [MaxQueries] of them, and as many results. An
 // error concerns the query whose index is returned with it.
 func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result) (bad int, err error) {
 	if len(queries) == 0 || len(queries) > MaxQueries || len(results) != len(queries) {
@@ -53,30 +55,27 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 			fmt.Sprintf("ask 1 to %d, with a result for each", MaxQueries)}
 	}
 	var few [fewCharges]charge
-	charges, now, denied := few[:0], l.now(), false
+	charges, now, denied, hits := few[:0], l.now(), false, uint64(0)
 	for i := range queries {
 		results[i] = Result{}
 		if charges, err = l.charges(charges, &queries[i], i, &results[i]); err != nil {
-			return i, err
+			clear(results)
+			return i, l.bad(err)
 		}
 		denied = denied || results[i].List == policy.ListDeny
+		hits |= queries[i].Hits
 	}
-	if denied { // nothing may be charged: ask only
-		for i := range charges {
-			charges[i].hits = 0
-		}
-	}
-	allowed := l.decide(charges, now) && !denied
+	allowed := l.decide(charges, now, denied)
 	for i := range queries {
 		if results[i].List == policy.ListNone {
 			result(charges, i, &results[i])
-			if allowed {
-				results[i].lease.hold(charges, i)
-			}
+			results[i].lease.hold(charges, i)
 		}
 	}
-	count(charges)
-	l.count(spread(charges), allowed, nil, now)
+	if hits > 0 {
+		count(charges)
+		l.count(spread(charges), allowed, now)
+	}
 	return 0, nil
 }
 
@@ -106,7 +105,8 @@ func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) (
 	if bad := checkRequest(q); bad != nil {
 		return all, bad
 	}
-	if r.List = set.lists.judge(q.Request.ClientIP); r.List != policy.ListNone {
+	v := view{request: q.Request, client: q.Request.ClientIP.Unmap().WithZone(""), key: q.Key}
+	if r.List = set.lists.judge(v.client); r.List != policy.ListNone {
 		r.Allowed = r.List == policy.ListAllow
 		if !r.Allowed {
 			r.RetryAfter = Never
@@ -114,7 +114,7 @@ func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) (
 		return all, nil
 	}
 	first := len(all)
-	v := view{request: q.Request, key: q.Key, endpoint: policy.CleanEndpoint(q.Request.Endpoint)}
+	v.endpoint = policy.CleanEndpoint(q.Request.Endpoint)
 	all = set.find(all, &v)
 	for i := first; i < len(all); i++ {
 		all[i].hits, all[i].query, all[i].longest = q.Hits, query, q.longest()
@@ -131,10 +131,12 @@ func spread(charges []charge) uint64 {
 }
 
 // count adds a decision to the totals.
-func (l *Limiter) count(hash uint64, allowed bool, err error, since Instant) {
-	if err != nil {
-		l.invalid.Add(1)
-		return
-	}
+func (l *Limiter) count(hash uint64, allowed bool, since Instant) {
 	l.totals.observe(hash, allowed, (l.now().Ticks - since.Ticks).Duration())
+}
+
+// bad counts a query that can't be decided.
+func (l *Limiter) bad(err error) error {
+	l.invalid.Add(1)
+	return err
 }

@@ -30,7 +30,7 @@ func TestFindAgreesWithClassifyRequest(t *testing.T) {
 			for _, p := range policy.ClassifyRequest(doc.Policies, doc.Lists(), key, r).Charged() {
 				want = append(want, p.Name)
 			}
-			v := view{request: &r, key: key, endpoint: policy.CleanEndpoint(r.Endpoint)}
+			v := view{request: &r, client: r.ClientIP, key: key, endpoint: policy.CleanEndpoint(r.Endpoint)}
 			for _, c := range l.set.Load().find(nil, &v) {
 				got = append(got, c.rule.policy.Name)
 			}

@@ -31,7 +31,9 @@ func newClock() *clock {
 func (c *clock) now() Instant {
 	mono := firstInstant + time.Since(c.start)
 	if int64(mono) >= c.anchor.Load() {
-		c.unix.Store(time.Now().UnixNano() - int64(mono))
+		both := time.Now() // of both clocks at once
+		mono = firstInstant + both.Sub(c.start)
+		c.unix.Store(both.UnixNano() - int64(mono))
 		c.anchor.Store(int64(mono + anchorEvery))
 	}
 	return Instant{Ticks: bucket.AtNanoseconds(uint64(mono)), Unix: mono + time.Duration(c.unix.Load())}
@@ -39,5 +41,5 @@ func (c *clock) now() Instant {
 
 // ticks is a duration as the table counts it, at most [bucket.DepthMax].
 func ticks(d time.Duration) bucket.Ticks {
-	return min(bucket.AtNanoseconds(uint64(max(d, 0))), bucket.DepthMax)
+	return bucket.AtNanoseconds(uint64(min(max(d, 0), bucket.DepthMax.Duration())))
 }

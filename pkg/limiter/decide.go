@@ -20,9 +20,10 @@ type charge struct {
 
 func (c *charge) bucket(l *Limiter) Bucket { return Bucket{l.table, c.hash} }
 
-// decide charges all of the buckets or none. Each charge says afterwards what its bucket thinks.
-func (l *Limiter) decide(charges []charge, now Instant) (allowed bool) {
-	allowed = true
+// decide charges all of the buckets or none, which it is if denied already. Each charge says afterwards what
+// its bucket thinks.
+func (l *Limiter) decide(charges []charge, now Instant, denied bool) (allowed bool) {
+	allowed = !denied
 	for i := range charges {
 		c := &charges[i]
 		switch {
@@ -59,16 +60,20 @@ func (c *charge) turnAway(l *Limiter, now Instant) {
 	c.outcome.Admitted, c.outcome.RetryAfter, c.outcome.Delay = false, retry, 0
 }
 
+// refund undoes what was taken, the last first, and then asks what there is: the same bucket may be among
+// the charges more than once.
 func (l *Limiter) refund(charges []charge, now Instant) {
-	for i := range charges {
-		c := &charges[i]
-		if !c.taken {
-			continue
+	for i := len(charges) - 1; i >= 0; i-- {
+		if c := &charges[i]; c.taken {
+			c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
 		}
-		c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
-		c.taken = false
-		as := c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
-		c.outcome.Remaining, c.outcome.ResetAfter = as.Remaining, as.ResetAfter
+	}
+	for i := range charges {
+		if c := &charges[i]; c.taken {
+			as := c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+			c.outcome.Remaining, c.outcome.ResetAfter = as.Remaining, as.ResetAfter
+			c.taken = false
+		}
 	}
 }
 

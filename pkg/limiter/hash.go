@@ -47,6 +47,11 @@ func (s *space) then(hash uint64, text string) uint64 {
 
 func (s *space) address(a netip.Addr) uint64 { return s.ip.Hash(s.mask, a) }
 
+// whole is address without the prefixes that share a bucket.
+func (s *space) whole(a netip.Addr) uint64 { return s.ip.Hash(wholeAddress, a) }
+
+var wholeAddress = bucket.NewMask(32, 128)
+
 func (s *space) only() uint64 { return mix(s.offset) }
 
 // mix spreads what an exclusive or left in place: the finaliser of MurmurHash3.

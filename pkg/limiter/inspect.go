@@ -73,7 +73,7 @@ func (r *Rule) viewOf(key string) (v view, endpoint int, bad error) {
 			address, err = prefix.Addr(), nil
 		}
 		if err == nil {
-			v.request.ClientIP = address.Unmap().WithZone("")
+			v.client = address.Unmap().WithZone("")
 		}
 	case policy.ScopePerUser:
 		v.request.UserID = key
@@ -134,7 +134,8 @@ func (r *Rule) fill(v *view, values []string) error {
 		case policy.FieldMetadata:
 			c.Metadata[f.Text] = value
 		case policy.FieldIP:
-			c.ClientIP, _ = netip.ParseAddr(value) // one that is none has no bucket
+			address, _ := netip.ParseAddr(value) // one that is none has no bucket
+			v.client = address.Unmap().WithZone("")
 		}
 	}
 	return nil

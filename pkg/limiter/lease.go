@@ -47,9 +47,12 @@ func (l *Limiter) Release(r *Result) {
 	if r.lease.first.rule == nil {
 		return
 	}
-	now := l.now()
-	for _, h := range r.lease.all() {
+	l.giveBack(r.lease.all(), l.now())
+	r.lease = lease{}
+}
+
+func (l *Limiter) giveBack(holds []held, now Instant) {
+	for _, h := range holds {
 		h.rule.algorithm.Refund(Bucket{l.table, h.hash}, now, Outcome{Admitted: true, Grant: h.grant}, h.hits)
 	}
-	r.lease = lease{}
 }

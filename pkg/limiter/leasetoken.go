@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash/maphash"
+	"time"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 )
@@ -58,24 +59,27 @@ func (l *Limiter) ReleaseToken(token string) error {
 		return &QueryError{"lease", "is not a lease of this daemon since it was started", mend}
 	}
 	set, now := l.set.Load(), l.now()
-	// A counter that may reach 1 says whether the token was used: the table forgets it like all else.
-	used := l.ownSpace.then(l.ownSpace.only(), string(text[:nonceSize]))
+	var few [maxGrants]held
+	holds := few[:0]
+	var longest time.Duration
 	for at := nonceSize; at < len(text); at += grantSize {
 		word := func(i int) uint64 { return binary.BigEndian.Uint64(text[at+8*i:]) }
-		r := set.byHash[word(0)]
-		if r == nil || !r.releases {
-			continue // the policy went, and what is in flight with it
+		if r := set.byHash[word(0)]; r != nil && r.releases { // else the policy went, and what is in flight with it
+			holds = append(holds, held{r, word(1), word(2), word(3)})
+			longest = max(longest, r.policy.Window)
 		}
-		if at == nonceSize && !l.firstUse(used, r, now) {
-			return &QueryError{"lease", "was released before", mend}
-		}
-		r.algorithm.Refund(Bucket{l.table, word(1)}, now, Outcome{Admitted: true, Grant: word(2)}, word(3))
 	}
+	if len(holds) > 0 && !l.firstUse(text[:nonceSize], now, 2*longest) {
+		return &QueryError{"lease", "was released before", mend}
+	}
+	l.giveBack(holds, now)
 	return nil
 }
 
-func (l *Limiter) firstUse(hash uint64, r *Rule, now Instant) bool {
-	expires := now.Ticks + ticks(2*r.policy.Window) // then what it released has gone by itself
-	_, flags := l.table.Count(hash, now.Ticks, expires, 1, 1, true)
-	return flags&bucket.Admitted != 0
+// firstUse tells whether a nonce is used for the first time since what it released went by itself. A
+// counter that may reach 1 says so: the table forgets it like all else.
+func (l *Limiter) firstUse(nonce []byte, now Instant, since time.Duration) bool {
+	hash := l.ownSpace.then(l.ownSpace.only(), string(nonce))
+	c := bucket.Counting{N: 1, Most: 1, Expires: now.Ticks + ticks(since), EvictDebt: true}
+	return l.table.Count(hash, now.Ticks, &c)&bucket.Admitted != 0
 }

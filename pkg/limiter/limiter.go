@@ -3,6 +3,7 @@ package limiter
 import (
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ func New(o Options) (*Limiter, error) {
 		o.Clock = newClock().now
 	}
 	l := &Limiter{
-		table: table, hasher: newHasher(), now: o.Clock, algorithms: o.Algorithms, made: time.Now(),
+		table: table, hasher: newHasher(), now: o.Clock, algorithms: maps.Clone(o.Algorithms), made: time.Now(),
 		own: &counters{}, ruleCounters: map[string]*counters{},
 	}
 	_, _ = rand.Read(l.sealKey[:]) // never fails

@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 // view is a request as matchers look at it.
 type view struct {
 	request  *RequestContext
+	client   netip.Addr // IPv4 as such, and without zone, however the request has it
 	key      string
 	endpoint string // clean
 }
@@ -72,7 +74,7 @@ func (m *matcher) match(v *view) (endpoint int, ok bool) {
 	case len(m.methods) > 0 && !slices.Contains(m.methods, r.Method),
 		m.users != nil && !m.users.has(r.UserID),
 		m.roles != nil && !m.roles.has(r.UserRole),
-		!m.sources.empty() && !m.sources.has(r.ClientIP):
+		!m.sources.empty() && !m.sources.has(v.client):
 		return 0, false
 	}
 	for i := range m.metadata {
@@ -91,10 +93,11 @@ func (m *matcher) match(v *view) (endpoint int, ok bool) {
 	return 0, false
 }
 
+// match: an empty value is one that is not known.
 func (p *metadataPattern) match(metadata map[string]string) bool {
 	value := metadata[p.name]
 	if p.open {
-		return value != "" && strings.HasPrefix(value, p.value) // an empty value is none
+		return value != "" && strings.HasPrefix(value, p.value)
 	}
-	return value == p.value // which is not empty
+	return value == p.value // which is never empty
 }

@@ -38,7 +38,11 @@ func (l *Limiter) ownRule(q *Query) (*Rule, error) {
 func (l *Limiter) newOwnRule(limit uint64, window time.Duration) (*Rule, error) {
 	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests}
 	if faults := p.RateFaults(); faults != nil {
-		return nil, &QueryError{faults[0].Path, faults[0].Problem, faults[0].Mend}
+		f := faults[0]
+		if f.Path == "burst" { // which a query has none of
+			return nil, &QueryError{"window", fmt.Sprintf("%s is longer than %s", policy.FormatDuration(window), policy.FormatDuration(policy.MaxRefill)), "shorten it"}
+		}
+		return nil, &QueryError{f.Path, f.Problem, f.Mend}
 	}
 	algorithm, err := newTokenBucket(p)
 	if err != nil {

@@ -30,9 +30,9 @@ type Rule struct {
 func (l *Limiter) newRule(p policy.Policy, c *counters) (*Rule, error) {
 	algorithm, err := l.newAlgorithm(p)
 	if err != nil {
-		return nil, fmt.Errorf("policy %q: %w", p.Name, err)
+		return nil, fmt.Errorf("algorithm %s: %w", p.Algorithm, err)
 	}
-	_, releasing := algorithm.(releases)
+	_, releasing := algorithm.(Releasing)
 	return &Rule{
 		policy:    p,
 		algorithm: algorithm,

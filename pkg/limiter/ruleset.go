@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"fmt"
 	"hash/maphash"
 	"slices"
 
@@ -37,7 +38,8 @@ func (l *Limiter) compile(doc policy.Document, before *ruleSet) (*ruleSet, error
 		}
 		r, err := l.newPolicyRule(p, c)
 		if err != nil {
-			return nil, err
+			path := fmt.Sprintf("policies[%d].algorithm", at(doc, p.Name))
+			return nil, &InvalidError{[]policy.Fault{{Path: path, Problem: err.Error(), Mend: "give it what it takes, or choose another"}}}
 		}
 		s.rules, s.byName[p.Name] = append(s.rules, r), r
 		s.byHash[maphash.String(l.hasher.seed, p.Name)] = r

@@ -85,5 +85,5 @@ type Durations struct {
 // Durations tells how long decisions took, by backend: see [BackendMemory].
 func (l *Limiter) Durations() map[string]Durations {
 	n := l.totals.sum()
-	return map[string]Durations{BackendMemory: {Bounds: durationBounds[:], Counts: n.durations[:], Sum: n.took}}
+	return map[string]Durations{BackendMemory: {Bounds: slices.Clone(durationBounds[:]), Counts: n.durations[:], Sum: n.took}}
 }

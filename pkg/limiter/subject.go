@@ -8,8 +8,8 @@ func (r *Rule) bucketOf(v *view, endpoint int) (hash uint64, ok bool) {
 	c := v.request
 	switch r.policy.Scope {
 	case policy.ScopePerIP:
-		if c.ClientIP.IsValid() {
-			return r.space.address(c.ClientIP), true
+		if v.client.IsValid() {
+			return r.space.address(v.client), true
 		}
 		return r.ofText(v.key)
 	case policy.ScopePerUser:
@@ -36,10 +36,10 @@ func (r *Rule) ofTemplate(v *view) (uint64, bool) {
 		case policy.FieldText:
 			continue
 		case policy.FieldIP:
-			if !v.request.ClientIP.IsValid() {
+			if !v.client.IsValid() {
 				return 0, false
 			}
-			hash = mix(hash ^ r.space.address(v.request.ClientIP))
+			hash = mix(hash ^ r.space.whole(v.client))
 			continue
 		}
 		text := v.field(part)

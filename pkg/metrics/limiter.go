@@ -46,12 +46,10 @@ type Durations struct {
 	Sum    time.Duration
 }
 
-// RequestPolicy has the decisions of one policy.
+// RequestPolicy has the decisions of one policy: what it said by itself, be it that another one denied what it
+// allowed.
 type RequestPolicy struct {
-	Name string
-	// Hits are the requests that it applied to: those that follow, and those that it would have allowed and another
-	// policy denied.
-	Hits                              uint64
+	Name                              string
 	Allowed, Exceeded, ShadowExceeded uint64
 }
 
@@ -99,7 +97,7 @@ func describeLimiter() limiterDescriptions {
 		durations: describeOne("request_duration_seconds", "How long decisions took, by where the state was kept.", "backend"),
 		hits:      describeOne("policy_hits_total", "Requests that a policy of layer 7 applied to.", "policy"),
 		decisions: describeOne("policy_decisions_total",
-			"What a policy of layer 7 said to requests, by verdict: pass, drop or shadow-drop. What it would have passed and another denied is in none.",
+			"What a policy of layer 7 said to requests, by verdict: pass, drop or shadow-drop. What it passed, another may have dropped.",
 			"policy", "verdict"),
 		redis:    describeOne("redis_available", "Whether Redis answers: 1 or 0. Always 0 where none is configured.", "instance"),
 		failures: describeOne("consecutive_failures", "Failures of Redis since it last answered.", "instance"),
@@ -165,7 +163,7 @@ func (c *LimiterCollector) read() (Limiter, []reading) {
 		}
 	}
 	for _, p := range l.Policies {
-		c.sums.add("", c.desc.hits, p.Hits, p.Name)
+		c.sums.add("", c.desc.hits, p.Allowed+p.Exceeded+p.ShadowExceeded, p.Name)
 		for verdict, n := range map[policy.Verdict]uint64{
 			policy.VerdictPass: p.Allowed, policy.VerdictDrop: p.Exceeded, policy.VerdictShadowDrop: p.ShadowExceeded,
 		} {

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -44,7 +46,7 @@ func fullLimiter() *fakeLimiter {
 					Counts: []uint64{50, 40, 0, 9}, Sum: 1500 * time.Millisecond,
 				},
 			}},
-			Policies:            []RequestPolicy{{"per-user", 70, 60, 5, 0}, {"trial", 37, 30, 0, 7}},
+			Policies:            []RequestPolicy{{"per-user", 60, 5, 0}, {"trial", 30, 0, 7}},
 			RedisAvailable:      true,
 			ConsecutiveFailures: 3,
 			Pressure:            11,
@@ -73,7 +75,7 @@ rate_limiter_l7_table_owing_entries 4
 # HELP rate_limiter_l7_table_pressure_total Requests of buckets without an entry which found every entry of their set owing tokens.
 # TYPE rate_limiter_l7_table_pressure_total counter
 rate_limiter_l7_table_pressure_total 11
-# HELP rate_limiter_policy_decisions_total What a policy of layer 7 said to requests, by verdict: pass, drop or shadow-drop. What it would have passed and another denied is in none.
+# HELP rate_limiter_policy_decisions_total What a policy of layer 7 said to requests, by verdict: pass, drop or shadow-drop. What it passed, another may have dropped.
 # TYPE rate_limiter_policy_decisions_total counter
 rate_limiter_policy_decisions_total{policy="per-user",verdict="drop"} 5
 rate_limiter_policy_decisions_total{policy="per-user",verdict="pass"} 60
@@ -83,7 +85,7 @@ rate_limiter_policy_decisions_total{policy="trial",verdict="pass"} 30
 rate_limiter_policy_decisions_total{policy="trial",verdict="shadow-drop"} 7
 # HELP rate_limiter_policy_hits_total Requests that a policy of layer 7 applied to.
 # TYPE rate_limiter_policy_hits_total counter
-rate_limiter_policy_hits_total{policy="per-user"} 70
+rate_limiter_policy_hits_total{policy="per-user"} 65
 rate_limiter_policy_hits_total{policy="trial"} 37
 # HELP rate_limiter_redis_available Whether Redis answers: 1 or 0. Always 0 where none is configured.
 # TYPE rate_limiter_redis_available gauge
@@ -116,6 +118,26 @@ func TestLimiterCollector(t *testing.T) {
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// Every metric of layer 7 has to be told of.
+func TestReferenceKnowsEveryMetric(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "API.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(newLimiterCollector(fullLimiter(), time.Now))
+	all, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range all {
+		if !strings.Contains(string(text), "`"+family.GetName()) {
+			t.Errorf("docs/API.md says nothing of %s", family.GetName())
+		}
 	}
 }
 
@@ -171,12 +193,12 @@ func TestPolicyCountersOfReplacedPolicies(t *testing.T) {
 		policies   []RequestPolicy
 		hits, drop uint64
 	}{
-		{[]RequestPolicy{{"a", 14, 10, 3, 1}}, 14, 3},
-		{[]RequestPolicy{{"a", 16, 12, 3, 1}}, 16, 3},
-		{[]RequestPolicy{{"a", 3, 2, 1, 0}}, 19, 4},                     // it was removed and added
-		{[]RequestPolicy{{"b", 10, 5, 5, 0}, {"a", 4, 3, 1, 0}}, 20, 4}, // another one beside it
+		{[]RequestPolicy{{"a", 10, 3, 1}}, 14, 3},
+		{[]RequestPolicy{{"a", 12, 3, 1}}, 16, 3},
+		{[]RequestPolicy{{"a", 2, 1, 0}}, 19, 4},                 // it was removed and added
+		{[]RequestPolicy{{"b", 5, 5, 0}, {"a", 3, 1, 0}}, 20, 4}, // another one beside it
 		{nil, 0, 0},
-		{[]RequestPolicy{{"a", 1, 1, 0, 0}}, 1, 0}, // it was gone: a series that begins anew
+		{[]RequestPolicy{{"a", 1, 0, 0}}, 1, 0}, // it was gone: a series that begins anew
 	} {
 		f.limiter.Policies = step.policies
 		var hits, drop uint64

@@ -48,7 +48,7 @@ func TestDeniedAsRequired(t *testing.T) {
 		t.Errorf("status %d", w.Code)
 	}
 	wantHeader := http.Header{
-		"X-Ratelimit-Limit": {"1000"}, "X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Reset": {"1774011601"}, "X-Ratelimit-Policy": {"api_v2"},
+		"X-Ratelimit-Limit": {"1000"}, "X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Reset": {"1774011600"}, "X-Ratelimit-Policy": {"api_v2"},
 		"Retry-After": {"300"}, "Content-Type": {"application/json"}, "X-Content-Type-Options": {"nosniff"}, "Cache-Control": {"no-store"},
 	}
 	if diff := cmp.Diff(wantHeader, w.Header()); diff != "" {

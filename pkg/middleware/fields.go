@@ -60,7 +60,7 @@ func (f *fields) collect(text []byte, d Dialect, res *limiter.Result, now time.T
 func (f *fields) figures(text []byte, res *limiter.Result, now time.Time) []byte {
 	text = f.end(headerLimit, strconv.AppendUint(text, res.Limit, 10))
 	text = f.end(headerRemaining, strconv.AppendUint(text, res.Remaining, 10))
-	text = f.end(headerReset, strconv.AppendInt(text, unixUp(now.Add(res.ResetAfter)), 10))
+	text = f.end(headerReset, strconv.AppendInt(text, ResetUnix(res, now), 10))
 	if res.Policy != "" {
 		text = f.end(headerPolicy, appendName(text, res.Policy))
 	}
@@ -158,8 +158,14 @@ func secondsUp(d time.Duration) uint64 {
 	return uint64((d-1)/time.Second) + 1
 }
 
-// unixUp is a moment in whole seconds since 1970, rounded up.
-func unixUp(t time.Time) int64 {
+// afterDecision is how much later than the decision its answer is written, most of the time. Windows end at
+// whole seconds: without it, every one of them would seem to end a second later than it does.
+const afterDecision = 10 * time.Millisecond
+
+// ResetUnix is when all that a policy grants is there again, in whole seconds since 1970, rounded up: the value of
+// X-RateLimit-Reset. now is a moment after the decision.
+func ResetUnix(res *limiter.Result, now time.Time) int64 {
+	t := now.Add(res.ResetAfter - afterDecision)
 	if t.Nanosecond() > 0 {
 		return t.Unix() + 1
 	}

@@ -185,3 +185,22 @@ func TestSetAllocatesWhatItMust(t *testing.T) {
 		}
 	}
 }
+
+func TestResetUnix(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	for _, c := range []struct {
+		name string
+		now  time.Time
+		left time.Duration
+		want int64
+	}{
+		{"a window that ends at a whole second", at, 5 * time.Second, 1_800_000_005},
+		{"its answer is written some time after the decision", at.Add(3 * time.Millisecond), 5 * time.Second, 1_800_000_005},
+		{"rounded up", at, 5*time.Second + 100*time.Millisecond, 1_800_000_006},
+		{"nothing is missing", at, 0, 1_800_000_000},
+	} {
+		if got := ResetUnix(&limiter.Result{ResetAfter: c.left}, c.now); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}

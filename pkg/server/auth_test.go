@@ -279,32 +279,3 @@ type discard struct {
 func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(status int)      { d.status = status }
-
-// BenchmarkServer compares /v1/auth with an empty handler, each through a server of its own on loopback. It is
-// read as a ratio: make bench has the one that is published.
-func BenchmarkServer(b *testing.B) {
-	l := newLimiter(b, `{"policies":[{"name":"user","scope":"per_user","limit":100000000,"window":"1s"}]}`)
-	for name, h := range map[string]http.Handler{
-		"empty": http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
-		"auth":  New(Options{Checker: l, Identity: newResolver(b), Readiness: &fakeReadiness{}, Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler)}).http.Handler,
-	} {
-		b.Run(name, func(b *testing.B) {
-			s := httptest.NewServer(h)
-			defer s.Close()
-			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
-			defer client.CloseIdleConnections()
-			b.RunParallel(func(pb *testing.PB) {
-				request, _ := http.NewRequest("GET", s.URL+"/v1/auth", nil)
-				request.Header = http.Header{"X-User": {"ann"}, "X-Original-Uri": {"/api/v2/x"}, "X-Original-Method": {"GET"}, "X-Forwarded-For": {"203.0.113.7"}}
-				for pb.Next() {
-					answer, err := client.Do(request)
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					answer.Body.Close()
-				}
-			})
-		})
-	}
-}

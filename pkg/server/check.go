@@ -104,17 +104,9 @@ func (c *checks) answer(res *limiter.Result, now time.Time) CheckAnswer {
 		a.List = res.List
 	}
 	if res.Limit > 0 {
-		a.Reset = unixUp(now.Add(res.ResetAfter))
+		a.Reset = middleware.ResetUnix(res, now)
 	}
 	return a
-}
-
-// unixUp rounds up, so that nobody comes back too early.
-func unixUp(t time.Time) int64 {
-	if t.Nanosecond() > 0 {
-		return t.Unix() + 1
-	}
-	return t.Unix()
 }
 
 // tooManyHits is the error of a query that asks for more hits than a full bucket holds: no wait would do, so

@@ -26,15 +26,19 @@ func (o *object) fault(field, mend, format string, args ...any) {
 	}
 }
 
+// How faults spell a field behind the path of its object.
+const (
+	topField  = "%s"
+	subField  = ".%s"
+	freeField = "[%q]" // whose name the client chose
+)
+
 // each calls read for every field of an object, which is valid JSON and called by path.
-func (o *object) each(data []byte, path string, read func(name, path string, value []byte)) {
+func (o *object) each(data []byte, path, form string, read func(name, path string, value []byte)) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		o.fault(orBody(path), "", "want an object, got %s", describe(data))
 		return
-	}
-	if path != "" {
-		path += "."
 	}
 	seen := map[string]bool{}
 	for d.More() {
@@ -42,9 +46,10 @@ func (o *object) each(data []byte, path string, read func(name, path string, val
 		name, isText := token.(string)
 		var value json.RawMessage
 		if err != nil || !isText || d.Decode(&value) != nil {
-			return // valid JSON comes to no such thing
+			o.fault(orBody(path), "send JSON", "can't be read") // valid JSON comes to no such thing
+			return
 		}
-		switch field := path + shorten(name); {
+		switch field := path + fmt.Sprintf(form, shorten(name)); {
 		case seen[name]:
 			o.fault(field, "leave one out", "is set again")
 		case string(value) == "null":
@@ -112,17 +117,13 @@ func (o *object) seconds(field string, value []byte, to *time.Duration) {
 }
 
 // texts is an object of free names and texts.
-func (o *object) texts(path string, value []byte, most int) map[string]string {
+func (o *object) texts(path string, value []byte) map[string]string {
 	all := map[string]string{}
-	o.each(value, path, func(name, field string, value []byte) {
+	o.each(value, path, freeField, func(name, field string, value []byte) {
 		var text string
 		o.text(field, value, &text)
 		all[name] = text
 	})
-	if len(all) > most {
-		o.fault(path, fmt.Sprintf("send at most %d", most), "has %d fields", len(all))
-		return nil
-	}
 	return all
 }
 

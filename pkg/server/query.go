@@ -16,11 +16,8 @@ import (
 	"github.com/weir-limiter/weir/pkg/limiter"
 )
 
-// What a body of /v1/check may have.
-const (
-	maxCheckBody = 64 << 10 // bytes
-	maxMetadata  = 64       // fields of context.metadata
-)
+// maxCheckBody is how long a body of /v1/check or /v1/release may be, in bytes.
+const maxCheckBody = 64 << 10
 
 // readBody reads a body of /v1/check or /v1/release. That it is too large is answered with 400, as all that
 // is wrong with such a body.
@@ -34,7 +31,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, badRequest("body", fmt.Sprintf("is larger than %d bytes", maxCheckBody), "send a smaller one")
 	}
 	if err != nil {
-		return nil, NewProblem(http.StatusBadRequest, "the body ended early: %v", err)
+		// Why tells addresses.
+		return nil, NewProblem(http.StatusBadRequest, "the body ended early, or came too slowly")
 	}
 	return data.Bytes(), nil
 }
@@ -51,7 +49,7 @@ func decodeObject(data []byte, o *object, read func(name, path string, value []b
 	if err := json.Unmarshal(data, &whole); err != nil {
 		return badBody(err)
 	}
-	o.each(data, "", read)
+	o.each(data, "", topField, read)
 	return o.problem()
 }
 
@@ -102,7 +100,7 @@ func (b *checkBody) field(name, path string, value []byte) {
 	case "hits":
 		b.number(path, value, &b.query.Hits)
 	case "context":
-		b.each(value, path, b.contextField)
+		b.each(value, path, subField, b.contextField)
 	default:
 		b.fault(path, "there are key, limit, window, window_seconds, hits and context", "unknown field")
 	}
@@ -127,7 +125,7 @@ func (b *checkBody) contextField(name, path string, value []byte) {
 	case "request_id":
 		c.RequestID = b.boundedText(path, value)
 	case "metadata":
-		c.Metadata = b.texts(path, value, maxMetadata)
+		c.Metadata = b.texts(path, value)
 	default:
 		b.fault(path, "there are client_ip, method, endpoint, user_id, user_role, api_key, request_id and metadata", "unknown field")
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -95,6 +96,21 @@ func TestReferenceRuns(t *testing.T) {
 	if *update {
 		if err := os.WriteFile(page, []byte(after), 0o644); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// Every field that is answered to what is allowed has to be told of.
+func TestReferenceKnowsEveryAnswer(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "API.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range reflect.TypeFor[CheckAnswer]().NumField() {
+		name, _, _ := strings.Cut(reflect.TypeFor[CheckAnswer]().Field(i).Tag.Get("json"), ",")
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/API.md says nothing of %s", name)
 		}
 	}
 }

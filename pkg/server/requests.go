@@ -27,7 +27,9 @@ type Identity interface {
 // Figures tells how the limiter does. Its methods may be called by several goroutines at once.
 type Figures interface {
 	Health(ctx context.Context) limiter.Health
-	// Stats may be expensive. It is called once at a time.
+	// Counters are the statistics without how full the table is.
+	Counters() limiter.Stats
+	// Stats are all of them. They may be expensive: they are asked for once at a time.
 	Stats(ctx context.Context) limiter.Stats
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-limiter/weir/internal/testutil"
 	"github.com/weir-limiter/weir/pkg/config"
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -51,6 +52,33 @@ func TestExamplesLoad(t *testing.T) {
 	}
 }
 
+// Each file is one that layer 7 takes, and one for each layer is among them.
+func TestExamplesLimitRequests(t *testing.T) {
+	of := map[policy.Layer]int{}
+	for _, file := range exampleFiles(t) {
+		c, err := config.Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := limiter.New(limiter.Options{Entries: limiter.MinEntries})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Replace(c.Document()); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if got, want := l.Stats(t.Context()).ActivePolicies, len(policy.L7Policies(c.Policies)); got != want {
+			t.Errorf("%s: %d policies of layer 7 are in force, want %d", file, got, want)
+		}
+		for _, p := range c.Policies {
+			of[p.Layer]++
+		}
+	}
+	if of[policy.LayerKernel] == 0 || of[policy.LayerL7] == 0 {
+		t.Errorf("policies by layer: %v, want some of each", of)
+	}
+}
+
 // A policy is of no use that is at no place, or whose sources are all on a list that is asked before.
 func TestExamplesLimitSomething(t *testing.T) {
 	for _, file := range exampleFiles(t) {
@@ -62,7 +90,7 @@ func TestExamplesLimitSomething(t *testing.T) {
 			if p.Mode == policy.ModeOff {
 				continue
 			}
-			somewhere := slices.ContainsFunc(c.Interfaces, func(i config.Interface) bool {
+			somewhere := p.Layer == policy.LayerL7 || slices.ContainsFunc(c.Interfaces, func(i config.Interface) bool {
 				at := policy.Place{Interface: i.Name, Direction: i.Hook.Direction()}
 				return len(policy.KernelPoliciesAt([]policy.Policy{p}, at)) == 1
 			})

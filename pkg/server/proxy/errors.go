@@ -28,13 +28,14 @@ type reports struct {
 
 // answer answers a request that could not be passed on.
 func (rs *reports) answer(w http.ResponseWriter, r *http.Request, err error) {
-	maps.Copy(w.Header(), ownOf(r))
+	e := exchangeOf(r)
+	maps.Copy(w.Header(), e.own)
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
 	switch {
 	case errors.As(err, &tooLarge):
 		writeTooLarge(w, tooLarge.Limit)
-	case errors.Is(err, errStalled):
+	case e.body.stalled():
 		w.Header().Set("Connection", "close") // the rest of the body may still come
 		middleware.WriteProblem(w, http.StatusRequestTimeout, "the body of the request did not come")
 	case errors.Is(context.Cause(r.Context()), context.Canceled):

@@ -5,8 +5,15 @@ import (
 	"net/http"
 )
 
-// ownKey is the key in a request's context of the headers that the answer had before the upstream was asked.
-type ownKey struct{}
+// exchange is what is known of a request while the upstream has it. It is kept in the request's context.
+type exchange struct {
+	own  http.Header  // of the answer, from before the upstream was asked
+	body *watchedBody // nil if nobody watches it
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
 
 // takeOwn takes the headers out of an answer that the upstream is to give. They come back with [restoreOwn]:
 // if they stayed, the upstream's would be added beside them, and an early hint of the upstream would carry
@@ -20,18 +27,13 @@ func takeOwn(h http.Header) http.Header {
 	return own
 }
 
-func ownOf(r *http.Request) http.Header {
-	own, _ := r.Context().Value(ownKey{}).(http.Header)
-	return own
-}
-
 // additive are headers of which an answer has those of all who had a part in it.
 var additive = map[string]bool{"Set-Cookie": true, "Vary": true, "Link": true, "Via": true, "Warning": true}
 
 // restoreOwn puts the proxy's own headers into the answer of the upstream, in the place of those of the
 // same name: the upstream does not know what was decided here.
 func restoreOwn(answer *http.Response) error {
-	for name, values := range ownOf(answer.Request) {
+	for name, values := range exchangeOf(answer.Request).own {
 		if additive[name] {
 			values = append(answer.Header[name], values...)
 		}

@@ -57,8 +57,15 @@ type Options struct {
 
 // Proxy passes requests on to the upstream, as far as the middleware lets them.
 type Proxy struct {
-	http.Handler
+	handler   http.Handler
 	transport *http.Transport
+	stall     time.Duration
+}
+
+// ServeHTTP implements [http.Handler].
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	boundBody(w, r, p.stall)
+	p.handler.ServeHTTP(w, r)
 }
 
 // CloseIdleConnections closes the connections to the upstream that wait for a next request.
@@ -88,7 +95,7 @@ func New(o Options) (*Proxy, error) {
 	if o.Middleware != nil {
 		handler = o.Middleware(handler)
 	}
-	return &Proxy{handler, transport}, nil
+	return &Proxy{handler, transport, o.StallTimeout}, nil
 }
 
 func (o *Options) setDefaults() {
@@ -157,8 +164,9 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, f.maxBody)
 	}
-	r = r.WithContext(context.WithValue(r.Context(), ownKey{}, takeOwn(w.Header())))
-	r.Body = watchBody(w, r, f.stall)
+	e := &exchange{own: takeOwn(w.Header())}
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
+	e.body = watchBody(w, r, f.stall)
 	f.proxy.ServeHTTP(w, r)
 }
 

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,8 +39,25 @@ func start(t *testing.T, handler http.HandlerFunc, o Options) *running {
 	upstream.Config.Protocols = new(http.Protocols)
 	upstream.Config.Protocols.SetHTTP1(true)
 	upstream.Config.Protocols.SetUnencryptedHTTP2(true)
+	var open atomic.Int64
+	upstream.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		}
+	}
 	upstream.Start()
-	t.Cleanup(upstream.Close) // after the proxy has stopped
+	t.Cleanup(func() { // after the proxy has stopped
+		defer upstream.Close()
+		for deadline := time.Now().Add(5 * time.Second); open.Load() > 0; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Errorf("the proxy left %d connections to the upstream open", open.Load())
+				return
+			}
+		}
+	})
 	if o.Upstream == nil {
 		o.Upstream = parse(t, upstream.URL)
 	} else {

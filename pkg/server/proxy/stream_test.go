@@ -130,7 +130,8 @@ func TestWebSocket(t *testing.T) {
 
 // TestServerEndsStreams: a server that ends leaves no upgraded connection behind, which nobody else would end.
 func TestServerEndsStreams(t *testing.T) {
-	r := start(t, echo, Options{})
+	mw, watched := limit(t, policy.Policy{Limit: 1, Algorithm: policy.AlgorithmConcurrency})
+	r := start(t, echo, Options{Middleware: mw})
 	conn, _, err := websocket.Dial(t.Context(), r.url, &websocket.DialOptions{HTTPClient: r.client})
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +139,9 @@ func TestServerEndsStreams(t *testing.T) {
 	defer conn.CloseNow()
 	if err := r.stop(); err != nil {
 		t.Error(err)
+	}
+	if len(watched.released) != 1 {
+		t.Error("the server ended before its request")
 	}
 	if _, _, err := conn.Read(t.Context()); err == nil {
 		t.Error("the connection is still there")
@@ -204,18 +208,43 @@ func TestBodyTooLarge(t *testing.T) {
 	}
 }
 
+// TestBodyStalls: who announces a body and does not send it gets an answer, whether it is let through or not,
+// and gives back its place.
 func TestBodyStalls(t *testing.T) {
-	r := start(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }, Options{StallTimeout: 50 * time.Millisecond})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	mw, watched := limit(t, policy.Policy{Limit: 1, Algorithm: policy.AlgorithmConcurrency})
+	release := make(chan struct{})
+	r := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.(http.Flusher).Flush()
+			<-release
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}, Options{StallTimeout: 50 * time.Millisecond, Middleware: mw})
+	stall := func(sent string, want int) {
+		t.Helper()
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"+sent)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || answer.StatusCode != want || !answer.Close {
+			t.Errorf("%q: %v, %v", sent, answer, err)
+		}
+	}
+	for _, sent := range []string{"half", ""} {
+		stall(sent, http.StatusRequestTimeout)
+		<-watched.released
+	}
+	answer, err := r.client.Get(r.url) // has the only place
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || answer.StatusCode != http.StatusRequestTimeout || !answer.Close {
-		t.Errorf("%v, %v", answer, err)
-	}
+	stall("half", http.StatusTooManyRequests)
+	close(release)
+	answer.Body.Close()
+	<-watched.released
 }
 
 // TestSlowAnswerOutlastsTheStall: the deadline of a body that has come is not one of the answer.

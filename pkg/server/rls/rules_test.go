@@ -72,8 +72,11 @@ func TestEveryUnitCounts(t *testing.T) {
 		if st.GetCurrentLimit().GetUnit() != u || st.GetDurationUntilReset().AsDuration() != left {
 			t.Errorf("%v: %v, want %v left", u, st, left)
 		}
-		s.now.advance(t, left-time.Second)
-		s.expect(t, over, req)
+		// A year is longer than the table keeps what nobody asks for.
+		for rest := left - time.Second; rest > 0; rest -= 90 * 24 * time.Hour {
+			s.now.advance(t, min(rest, 90*24*time.Hour))
+			s.expect(t, over, req)
+		}
 		s.now.advance(t, time.Second)
 		s.expect(t, ok, req)
 	}

@@ -101,6 +101,9 @@ func TestGoodFilesHaveNoWarnings(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, dir := range []string{"bad", "good"} {
 		for _, name := range names(f, dir, ".yaml") {
+			if name == "alias-bomb" {
+				continue // what is made of it takes the fuzzer half a second each
+			}
 			f.Add(read(f, dir, name+".yaml"))
 		}
 	}

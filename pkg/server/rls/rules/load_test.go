@@ -130,3 +130,10 @@ func TestUnits(t *testing.T) {
 		t.Error("there is a window of no unit")
 	}
 }
+
+func TestLoadAllGoodFilesTogether(t *testing.T) {
+	set, err := Load(filepath.Join(corpus, "good"))
+	if err != nil || len(set.domains) != len(names(t, "good", ".yaml")) {
+		t.Fatalf("%+v %v", set, err)
+	}
+}

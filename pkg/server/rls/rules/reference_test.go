@@ -16,7 +16,7 @@ func TestReferenceIsTheFile(t *testing.T) {
 	if !strings.Contains(string(doc), want) {
 		t.Error("docs/RLS.md does not have testdata/rls/good/reference.yaml as it is")
 	}
-	d := good(t, "reference").Domain("shop")
+	d := good(t, "reference").Domain("front")
 	for _, name := range elsewhere {
 		if !strings.Contains(string(doc), name) {
 			t.Errorf("docs/RLS.md does not mention %s", name)
