@@ -60,6 +60,7 @@ type counted struct {
 func (w *window) count(b Bucket, now Instant, s slice, hits uint64, most uint32, good time.Duration) counted {
 	c := bucket.Counting{
 		N: uint32(min(hits, math.MaxUint32)), Most: most, Expires: now.Ticks + ticks(good), EvictDebt: w.evictDebt,
+		Prolong: w.length > bucket.DepthMax.Duration(),
 	}
 	flags := b.Table.Count(s.hash(b), now.Ticks, &c)
 	for tries := 0; flags&bucket.Contended != 0 && tries < contendedTries; tries++ {
