@@ -18,16 +18,10 @@ func compare(before, after policy.Document) (server.Applied, error) {
 		Policies: []server.PolicyChange{},
 		Allow:    compareList(before.Allow, after.Allow), Deny: compareList(before.Deny, after.Deny),
 	}
-	named := func(d policy.Document, name string) *policy.Policy {
-		i := slices.IndexFunc(d.Policies, func(p policy.Policy) bool { return p.Name == name })
-		if i < 0 {
-			return nil
-		}
-		return &d.Policies[i]
-	}
+	was, is := byName(before), byName(after)
 	for i := range before.Policies {
 		c := server.PolicyChange{Policy: before.Policies[i].Name, Outcome: server.OutcomeRemoved}
-		if to := named(after, c.Policy); to != nil {
+		if to := is[c.Policy]; to != nil {
 			var err error
 			if c.Fields, err = compareFields(&before.Policies[i], to); err != nil {
 				return a, err
@@ -39,12 +33,21 @@ func compare(before, after policy.Document) (server.Applied, error) {
 		}
 		a.Policies = append(a.Policies, c)
 	}
-	for _, p := range after.Policies {
-		if named(before, p.Name) == nil {
-			a.Policies = append(a.Policies, server.PolicyChange{Policy: p.Name, Outcome: server.OutcomeAdded})
+	for i := range after.Policies {
+		if name := after.Policies[i].Name; was[name] == nil {
+			a.Policies = append(a.Policies, server.PolicyChange{Policy: name, Outcome: server.OutcomeAdded})
 		}
 	}
 	return a, nil
+}
+
+// byName finds the policies of a document, of which there may be ten thousand.
+func byName(d policy.Document) map[string]*policy.Policy {
+	all := make(map[string]*policy.Policy, len(d.Policies))
+	for i := range d.Policies {
+		all[d.Policies[i].Name] = &d.Policies[i]
+	}
+	return all
 }
 
 func compareList(before, after []netip.Prefix) server.ListChange {
@@ -71,6 +74,9 @@ func compareList(before, after []netip.Prefix) server.ListChange {
 
 // compareFields lists the fields in which two policies differ, as JSON has them.
 func compareFields(before, after *policy.Policy) ([]server.FieldChange, error) {
+	if reflect.DeepEqual(before, after) { // as most are
+		return nil, nil
+	}
 	from, err := flatten(before)
 	if err != nil {
 		return nil, err

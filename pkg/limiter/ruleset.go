@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -115,13 +116,13 @@ func dropReplaced(all []charge, first int) []charge {
 	return append(all[:first], slices.DeleteFunc(found, func(c charge) bool { return c.replaced })...)
 }
 
-// applies tells whether one of the rules is among the charges.
+// applies tells whether one of the rules is among the charges, which are in the order of evaluation: thousands
+// may replace thousands.
 func applies(charges []charge, rules []*Rule) bool {
 	for _, r := range rules {
-		for i := range charges {
-			if charges[i].rule == r {
-				return true
-			}
+		_, found := slices.BinarySearchFunc(charges, r.order, func(c charge, order int) int { return cmp.Compare(c.rule.order, order) })
+		if found {
+			return true
 		}
 	}
 	return false

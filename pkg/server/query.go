@@ -19,12 +19,16 @@ import (
 // maxCheckBody is how long a body of /v1/check or /v1/release may be, in bytes.
 const maxCheckBody = 64 << 10
 
+// likelyCheckBody is longer than nearly all of them. Memory for more is there when more has come: to announce
+// a length costs a client nothing.
+const likelyCheckBody = 4 << 10
+
 // readBody reads a body of /v1/check or /v1/release. That it is too large is answered with 400, as all that
 // is wrong with such a body.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var data bytes.Buffer
 	if r.ContentLength > 0 {
-		data.Grow(int(min(r.ContentLength, maxCheckBody)) + bytes.MinRead) // ReadFrom needs no more then
+		data.Grow(int(min(r.ContentLength, likelyCheckBody)) + bytes.MinRead) // ReadFrom needs no more then
 	}
 	_, err := data.ReadFrom(http.MaxBytesReader(w, r.Body, maxCheckBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

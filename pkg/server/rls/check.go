@@ -139,7 +139,9 @@ func (s *Server) override(req *pb.RateLimitRequest, d *pbDescriptor, v *verdict,
 	if v.rule.rule == nil {
 		return nil
 	}
-	w.parts = append(w.parts[:0], req.GetDomain())
+	// The window is in the key, as a count of minutes is none of hours, and the number is not: as with
+	// envoyproxy/ratelimit a count goes on when it changes.
+	w.parts = append(w.parts[:0], v.rule.label, req.GetDomain())
 	for _, e := range d.GetEntries() {
 		w.parts = append(w.parts, e.GetKey(), e.GetValue())
 	}

@@ -103,6 +103,11 @@ type override struct {
 	multiple uint32
 }
 
+// overrideName is the name of all limits that come with requests: the engine counts by it for ever, and shows
+// it in metrics, so that requests must not be able to make new ones. See [Server.override] for what keeps
+// their buckets apart.
+const overrideName = "rls-override"
+
 // maxOverrides bounds the memory for limits that come with requests: the limit is what Envoy's configuration
 // says, or what its metadata has, and that is a few.
 const maxOverrides = 1024
@@ -141,9 +146,7 @@ func (o *overrides) make(want override) (*rule, error) {
 			want.multiple, want.unit)
 	}
 	window *= time.Duration(want.multiple)
-	// The number is not in the name: as with envoyproxy/ratelimit a count goes on when it changes.
-	name := fmt.Sprintf("rls-override-%ds", window/time.Second)
-	r := &rule{span: window, label: name, as: &pbLimit{RequestsPerUnit: want.limit, Unit: want.unit}}
+	r := &rule{span: window, label: fmt.Sprintf("%s-%ds", overrideName, window/time.Second), as: &pbLimit{RequestsPerUnit: want.limit, Unit: want.unit}}
 	if want.multiple > 1 {
 		r.as.UnitMultiplier = wrapperspb.UInt32(want.multiple)
 	}
@@ -151,7 +154,7 @@ func (o *overrides) make(want override) (*rule, error) {
 		return r, nil
 	}
 	var err error
-	if r.rule, err = o.limiter.NewRule(rules.Policy(name, uint64(want.limit), window)); err != nil {
+	if r.rule, err = o.limiter.NewRule(rules.Policy(overrideName, uint64(want.limit), window)); err != nil {
 		return nil, fmt.Errorf("limit: %w", err)
 	}
 	return r, nil

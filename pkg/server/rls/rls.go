@@ -31,8 +31,9 @@ const (
 	// service refuses to read.
 	maxMessage     = 1 << 20
 	maxHeaderBytes = 16 << 10
-	// maxStreams are the calls of one connection at a time; Envoy has a connection for each of its threads.
-	maxStreams      = 4096
+	// maxStreams are the calls of one connection at a time; Envoy has a connection for each of its threads, and
+	// lets calls wait that are too many.
+	maxStreams      = 1024
 	setupTimeout    = 5 * time.Second
 	idleTimeout     = 10 * time.Minute
 	pingAfter       = time.Minute
@@ -108,6 +109,8 @@ func newGRPC() *grpc.Server {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(setupTimeout),
+		grpc.InTapHandle(bounded),
+		grpc.StreamInterceptor(new(lasting).intercept),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: pingAfter, Timeout: pingTimeout}),
 	)
