@@ -34,26 +34,31 @@ func peerOf(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap().WithZone("")
 }
 
-// dropForwarded drops all that claims to say who the client is, in any spelling that an upstream may take
-// for it: to CGI and its heirs "_" and "-" are the same.
+// dropForwarded drops all that claims to say who the client is, or what it asked for in the first place, in any
+// spelling that an upstream may take for it: to CGI and its heirs "_" and "-" are the same.
 func dropForwarded(h http.Header) {
 	for name := range h {
-		if saysWho(name) {
+		if speaksForOthers(name) {
 			delete(h, name)
 		}
 	}
 }
 
-func saysWho(name string) bool {
-	const forwarded = "x-forwarded-"
+func speaksForOthers(name string) bool {
 	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-	return strings.HasPrefix(name, forwarded) || name == "x-forwarded" || name == "x-real-ip" || name == "forwarded"
+	switch name {
+	case "x-forwarded", "x-real-ip", "forwarded",
+		// Some frameworks take these for the path, which is then another one than weir judged.
+		"x-original-url", "x-original-uri", "x-original-method", "x-rewrite-url":
+		return true
+	}
+	return strings.HasPrefix(name, "x-forwarded-")
 }
 
 // keepForwarded passes on what a trusted proxy says of its client, and adds the proxy.
 func keepForwarded(pr *httputil.ProxyRequest) {
 	for name, values := range pr.In.Header {
-		if saysWho(name) && !strings.Contains(name, "_") {
+		if speaksForOthers(name) && !strings.Contains(name, "_") {
 			pr.Out.Header[name] = values
 		}
 	}

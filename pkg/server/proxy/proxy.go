@@ -65,6 +65,9 @@ type Proxy struct {
 // ServeHTTP implements [http.Handler].
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	boundBody(w, r, p.stall)
+	if refuse(w, r) { // before anything is charged
+		return
+	}
 	p.handler.ServeHTTP(w, r)
 }
 

@@ -109,6 +109,7 @@ func TestForwarded(t *testing.T) {
 	forged := http.Header{
 		"X-Forwarded-For": {"203.0.113.9"}, "X-Forwarded-Host": {"evil.example"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Port": {"443"},
 		"X-Real-Ip": {"203.0.113.9"}, "Forwarded": {`for=203.0.113.9`, `for="[2001:db8::1]"`}, "X_forwarded_for": {"203.0.113.9"}, "X-Forwarded": {"for=203.0.113.9"},
+		"X-Original-Url": {"/else"}, "X_original_uri": {"/else"}, "X-Rewrite-Url": {"/else"},
 	}
 	for name, c := range map[string]struct {
 		trusted func(netip.Addr) bool
@@ -125,6 +126,7 @@ func TestForwarded(t *testing.T) {
 			return http.Header{
 				"X-Forwarded-For": {"203.0.113.9, 127.0.0.1"}, "X-Forwarded-Host": {"evil.example"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Port": {"443"},
 				"X-Real-Ip": {"203.0.113.9"}, "Forwarded": {`for=203.0.113.9, for="[2001:db8::1]", for=127.0.0.1`}, "X-Forwarded": {"for=203.0.113.9"},
+				"X-Original-Url": {"/else"}, "X-Rewrite-Url": {"/else"},
 			}
 		}},
 		"a trusted peer that says nothing": {netip.Addr.IsLoopback, nil, func(host string) http.Header {
