@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -255,6 +256,8 @@ func probeDaemon(m *machine) finding {
 		return warning("weir status tells more", "answers on %s, and is not ready: %s", c.socket, r.missingText())
 	case r.Failed != nil:
 		return warning("mend the file: what was in force still is", "answers on %s, and could not reload the file: %s", c.socket, r.Failed.Errors[0])
+	case len(r.Warnings) > 0:
+		return warning("see the log of weir run", "answers on %s: %s", c.socket, strings.Join(r.Warnings, "; "))
 	}
 	if r.RequestsOnly {
 		return good("answers on %s, and limits requests alone", c.socket)

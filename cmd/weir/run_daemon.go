@@ -120,5 +120,11 @@ func (d *daemon) publish() {
 // Missing lists the interfaces of the file that are not enforced as it says.
 func (d *daemon) Missing() []server.Missing { return d.shown.Load().missing }
 
-// Config tells whether the file as it is now is in force.
-func (d *daemon) Config() server.Config { return d.shown.Load().config }
+// Config tells whether the file as it is now is in force, and works.
+func (d *daemon) Config() server.Config {
+	c := d.shown.Load().config
+	if warning := d.requests.inForce.Load().verifier.warning(); warning != "" {
+		c.Warnings = []string{warning}
+	}
+	return c
+}

@@ -49,6 +49,20 @@ func (v verifier) next(c config.Server, log *slog.Logger) (verifier, error) {
 	return verifier{made, j}, nil
 }
 
+// warning tells that keys can't be had; empty if they can. Why is for the log: who asks may be anybody.
+func (v verifier) warning() string {
+	if v.Verifier == nil {
+		return ""
+	}
+	switch n, err := v.Keys(); {
+	case n == 0:
+		return "server.jwt: there are no keys yet, and no token is believed (the log says why)"
+	case err != nil:
+		return fmt.Sprintf("server.jwt: the keys can't be read anew, and %s from before stay in force (the log says why)", plural(n, "key", "keys"))
+	}
+	return ""
+}
+
 // keyFile is the file that the keys of a configuration are in; empty if there is none.
 func keyFile(j *config.JWT) string {
 	if j == nil {

@@ -23,6 +23,14 @@ func (r *requests) Limiter() metrics.Limiter {
 			Durations: metrics.Durations(r.limiter.Durations()[limiter.BackendMemory]),
 		}},
 	}
+	now := r.inForce.Load()
+	if v := now.verifier; v.Verifier != nil {
+		n, _ := v.Keys()
+		m.Tokens = &metrics.Tokens{Keys: n, Rejected: now.identity.Rejected()}
+	}
+	if r.rls != nil {
+		m.UnknownDomains = new(r.rls.UnknownDomains())
+	}
 	for _, p := range s.Policies {
 		m.Policies = append(m.Policies, metrics.RequestPolicy{
 			Name: p.Policy, Allowed: p.Allowed + p.Refunded, Exceeded: p.Exceeded, ShadowExceeded: p.ShadowExceeded,

@@ -48,6 +48,7 @@ func TestRunRequests(t *testing.T) {
 		"rls":             gateRLS,
 		"proxy":           gateProxy,
 		"tokens":          gateTokens,
+		"no-keys":         gateTokensWithoutKeys,
 		"other-addresses": gateOtherAddresses,
 	} {
 		t.Run(name, func(t *testing.T) {

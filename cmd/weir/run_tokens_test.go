@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,5 +95,34 @@ func gateTokens(t *testing.T, binary string) {
 	}
 	if passed != 5 {
 		t.Errorf("%d requests of carol pass, want 5", passed)
+	}
+}
+
+// gateTokensWithoutKeys: an issuer that is away is seen in metrics, by readyz and by doctor, and why a token is
+// not believed is counted.
+func gateTokensWithoutKeys(t *testing.T, binary string) {
+	away := newIssuer(t, "away")
+	away.Close()
+	g := newGate(t, binary, "server: {http: \"127.0.0.1:0\", grpc: \"127.0.0.1:0\", jwt: {jwks_url: "+strconv.Quote(away.URL)+"}}\n"+gateFile)
+	if a := g.ask("GET", "/v1/auth", "", "Authorization", "Bearer "+away.token("alice")); a.status != 200 {
+		t.Errorf("auth: %d %s", a.status, a.body)
+	}
+	g.process.waitLog("keys of tokens can't be had", 1)
+	a := g.ask("GET", "/metrics", "")
+	for _, want := range []string{
+		"rate_limiter_identity_keys 0", `rate_limiter_identity_rejected_total{reason="no_keys"} 1`,
+		`rate_limiter_identity_rejected_total{reason="expired"} 0`, "rate_limiter_rls_unknown_domains_total 0",
+	} {
+		if !strings.Contains(a.body, "\n"+want+"\n") {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if a := g.ask("GET", "/readyz", ""); a.status != 200 || !strings.Contains(a.body, `"warnings":["server.jwt: there are no keys yet`) || strings.Contains(a.body, away.URL) {
+		t.Errorf("readyz: %d %s, want it ready, with a warning that does not tell where the keys are", a.status, a.body)
+	}
+	for _, command := range []string{"doctor", "status"} {
+		if r := g.weir("", command); r.code != 0 || !strings.Contains(r.out, "no token is believed") {
+			t.Errorf("%s: %+v, want the warning", command, r)
+		}
 	}
 }

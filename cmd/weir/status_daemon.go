@@ -87,6 +87,9 @@ func writeDaemon(p *page, v *daemonView) {
 	for _, m := range v.Missing {
 		g.add(cell{"not enforced", faint}, cell{m.Interface + " (" + m.Hook + "): " + m.Reason, red})
 	}
+	for _, w := range v.Warnings {
+		g.add(cell{"warning", faint}, cell{w, yellow})
+	}
 	if v.Applied != nil {
 		g.field("policies", "changed by the admin API at %s, %s", localTime(*v.Applied), lastsUntilReload)
 	}

@@ -29,6 +29,17 @@ type Limiter struct {
 	ConsecutiveFailures uint64
 	// Pressure counts requests of buckets without an entry which found all entries of their set owing.
 	Pressure uint64
+	// Tokens is what became of the tokens that say who asks; nil: none are verified.
+	Tokens *Tokens
+	// UnknownDomains counts the requests of Envoy's service that passed because their domain has no limits;
+	// nil: nobody serves it.
+	UnknownDomains *uint64
+}
+
+// Tokens is what became of tokens.
+type Tokens struct {
+	Keys     int               // that they are verified by
+	Rejected map[string]uint64 // by why
 }
 
 // Backend has the decisions that were made by what is kept in one place.
@@ -87,6 +98,14 @@ type limiterDescriptions struct {
 	requests, durations, hits, decisions *prometheus.Desc
 	redis, failures                      *prometheus.Desc
 	entries, owing, capacity, pressure   *prometheus.Desc
+	rejected, keys, unknown              *prometheus.Desc
+}
+
+func (d limiterDescriptions) all() []*prometheus.Desc {
+	return []*prometheus.Desc{
+		d.requests, d.durations, d.hits, d.decisions, d.redis, d.failures, d.entries, d.owing, d.capacity, d.pressure,
+		d.rejected, d.keys, d.unknown,
+	}
 }
 
 func describeLimiter() limiterDescriptions {
@@ -106,6 +125,11 @@ func describeLimiter() limiterDescriptions {
 		capacity: describeOne("l7_table_capacity", "Entries that the bucket table of layer 7 has room for."),
 		pressure: describeOne("l7_table_pressure_total",
 			"Requests of buckets without an entry which found every entry of their set owing tokens."),
+		rejected: describeOne("identity_rejected_total",
+			"Tokens that did not verify, by why. Their requests have no user by them.", "reason"),
+		keys: describeOne("identity_keys", "Keys that tokens are verified by. At 0 no token is believed."),
+		unknown: describeOne("rls_unknown_domains_total",
+			"Requests of Envoy's rate limit service that passed because their domain has no limits."),
 	}
 }
 
@@ -123,10 +147,7 @@ func NewLimiterCollector(o LimiterOptions) *LimiterCollector {
 
 // Describe sends the description of every metric.
 func (c *LimiterCollector) Describe(ch chan<- *prometheus.Desc) {
-	d := c.desc
-	for _, one := range []*prometheus.Desc{
-		d.requests, d.durations, d.hits, d.decisions, d.redis, d.failures, d.entries, d.owing, d.capacity, d.pressure,
-	} {
+	for _, one := range c.desc.all() {
 		ch <- one
 	}
 }
@@ -147,6 +168,9 @@ func (c *LimiterCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	out.gauge(c.desc.redis, available, c.instance)
 	out.gauge(c.desc.failures, int(l.ConsecutiveFailures), c.instance)
+	if l.Tokens != nil {
+		out.gauge(c.desc.keys, l.Tokens.Keys)
+	}
 	t, _ := c.table.get() // can't fail
 	out.gauge(c.desc.entries, t.Claimed)
 	out.gauge(c.desc.owing, t.Owing)
@@ -171,5 +195,13 @@ func (c *LimiterCollector) read() (Limiter, []reading) {
 		}
 	}
 	c.sums.add("", c.desc.pressure, l.Pressure)
+	if l.Tokens != nil {
+		for reason, n := range l.Tokens.Rejected {
+			c.sums.add("", c.desc.rejected, n, reason)
+		}
+	}
+	if l.UnknownDomains != nil {
+		c.sums.add("", c.desc.unknown, *l.UnknownDomains)
+	}
 	return l, c.sums.read()
 }

@@ -50,6 +50,8 @@ func fullLimiter() *fakeLimiter {
 			RedisAvailable:      true,
 			ConsecutiveFailures: 3,
 			Pressure:            11,
+			Tokens:              &Tokens{Keys: 2, Rejected: map[string]uint64{"expired": 4, "signature": 0}},
+			UnknownDomains:      new(uint64(13)),
 		},
 		table: LimiterTable{Capacity: 2048, Claimed: 20, Owing: 4},
 	}
@@ -63,6 +65,13 @@ const limiterText = `
 # HELP rate_limiter_consecutive_failures Failures of Redis since it last answered.
 # TYPE rate_limiter_consecutive_failures gauge
 rate_limiter_consecutive_failures{instance="node-1"} 3
+# HELP rate_limiter_identity_keys Keys that tokens are verified by. At 0 no token is believed.
+# TYPE rate_limiter_identity_keys gauge
+rate_limiter_identity_keys 2
+# HELP rate_limiter_identity_rejected_total Tokens that did not verify, by why. Their requests have no user by them.
+# TYPE rate_limiter_identity_rejected_total counter
+rate_limiter_identity_rejected_total{reason="expired"} 4
+rate_limiter_identity_rejected_total{reason="signature"} 0
 # HELP rate_limiter_l7_table_capacity Entries that the bucket table of layer 7 has room for.
 # TYPE rate_limiter_l7_table_capacity gauge
 rate_limiter_l7_table_capacity 2048
@@ -103,6 +112,9 @@ rate_limiter_request_duration_seconds_count{backend="memory"} 99
 rate_limiter_requests_total{backend="memory",result="allowed"} 90
 rate_limiter_requests_total{backend="memory",result="error"} 1
 rate_limiter_requests_total{backend="memory",result="exceeded"} 8
+# HELP rate_limiter_rls_unknown_domains_total Requests of Envoy's rate limit service that passed because their domain has no limits.
+# TYPE rate_limiter_rls_unknown_domains_total counter
+rate_limiter_rls_unknown_domains_total 13
 `
 
 func TestLimiterCollector(t *testing.T) {
@@ -165,7 +177,7 @@ rate_limiter_active_policies{instance="node-1"} 4
 // No label of layer 7 can hold an address, a user or a key.
 func TestLimiterLabels(t *testing.T) {
 	t.Parallel()
-	closed := []string{"backend", "result", "le", "policy", "verdict", "instance"}
+	closed := []string{"backend", "result", "le", "policy", "verdict", "instance", "reason"}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(newLimiterCollector(fullLimiter(), time.Now))
 	all, err := registry.Gather()

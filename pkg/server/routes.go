@@ -31,6 +31,8 @@ type Config struct {
 	Applied *time.Time `json:"applied,omitempty"`
 	// Failed is why the file as it is now is not in force; nil if it is, or was not tried.
 	Failed *FailedReload `json:"failed_reload,omitempty"`
+	// Warnings say what works less well than it could, without secrets: whoever reaches the port reads them.
+	Warnings []string `json:"warnings,omitempty"`
 	// RequestsOnly says that the daemon limits requests alone, and has nothing to do with the kernel.
 	RequestsOnly bool `json:"requests_only,omitempty"`
 }
