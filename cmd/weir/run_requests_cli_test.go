@@ -115,7 +115,8 @@ func gateBucket(t *testing.T, binary string) {
 	g.wantRan(0, policyLine+"tokens      3 of 3\nnext token  there is one\nfull again  it is full\n", "bucket", "get", "login", "192.0.2.1")
 	g.wantPasses("logins again", 4, 3, `{"client_ip":"192.0.2.1","endpoint":"/login"}`)
 	for _, c := range []struct{ policy, key, want string }{
-		{"paths", "/api/{id}", `"tokens": 3`}, {"paths", "/static/*", `"tokens": 5`}, {"tenants", "acme", `"tokens": 4`}, {"watched", "all", `"tokens": 1`},
+		{"paths", "/api/{id}", `"tokens": 3`}, {"paths", "/static/*", `"tokens": 5`}, {"tenants", "acme", `"tokens": 4`}, {"tenants", "t/acme", `"tokens": 4`},
+		{"pairs", "alice:/orders", `"tokens": 4`}, {"watched", "all", `"tokens": 1`},
 	} {
 		if r := g.weir("", "bucket", "get", c.policy, c.key, "-o", "json"); r.code != 0 || !strings.Contains(r.out, c.want) || !strings.Contains(r.out, `"layer": "l7"`) {
 			t.Errorf("bucket %s %s: %+v, want %s", c.policy, c.key, r, c.want)

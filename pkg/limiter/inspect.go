@@ -25,8 +25,8 @@ const GlobalKey = "-"
 
 // Bucket tells the state of the bucket that a policy of layer l7 has for a key, as its scope spells it: an
 // address, a user, a digest of an API key, an endpoint or a pattern of the policy's, [GlobalKey], and for
-// scope custom the values of the template's fields, in their order, with a line feed between two. It fails with
-// [ErrUnknownPolicy] or a [*QueryError].
+// scope custom the text that the template makes, or the values of its fields, in their order, with a line feed
+// between two. It fails with [ErrUnknownPolicy] or a [*QueryError].
 func (l *Limiter) Bucket(policyName, key string) (BucketState, error) {
 	r, hash, err := l.bucketOf(policyName, key)
 	if err != nil {
@@ -82,7 +82,7 @@ func (r *Rule) viewOf(key string) (v view, endpoint int, bad error) {
 	case policy.ScopePerEndpoint:
 		endpoint, bad = r.endpointOf(&v, key)
 	case policy.ScopeCustom:
-		bad = r.fill(&v, strings.Split(key, "\n"))
+		bad = r.fillBy(&v, key)
 	case policy.ScopeGlobal:
 		if key != GlobalKey {
 			bad = &QueryError{"key", fmt.Sprintf("%q is none: there is one bucket for all", key), "write " + GlobalKey}
@@ -108,9 +108,31 @@ func (r *Rule) endpointOf(v *view, key string) (int, error) {
 	return 0, &QueryError{"key", fmt.Sprintf("%q is no endpoint of the policy", key), "use one of " + strings.Join(patterns, ", ")}
 }
 
+// fillBy puts the values that a key is made of into the fields of the policy's template. What can be a text of
+// the template is one: a value that looks like one has to be written as part of its text.
+func (r *Rule) fillBy(v *view, key string) error {
+	if strings.Contains(key, "\n") {
+		return r.fill(v, strings.Split(key, "\n"))
+	}
+	values, err := r.template.Split(key)
+	if err == nil {
+		return r.fill(v, values)
+	}
+	if fields := r.fields(); len(fields) == 1 {
+		return r.fill(v, []string{key})
+	}
+	wrong := err.(*policy.TextError) // as Split says
+	return &QueryError{"key", wrong.Problem, wrong.Mend}
+}
+
+// fields are those of the policy's template, without the text between them.
+func (r *Rule) fields() []policy.TemplatePart {
+	return slices.DeleteFunc(slices.Clone(r.template.Parts()), func(p policy.TemplatePart) bool { return p.Field == policy.FieldText })
+}
+
 // fill puts values into the fields of the policy's template.
 func (r *Rule) fill(v *view, values []string) error {
-	fields := slices.DeleteFunc(slices.Clone(r.template.Parts()), func(p policy.TemplatePart) bool { return p.Field == policy.FieldText })
+	fields := r.fields()
 	if len(values) != len(fields) {
 		return &QueryError{"key", fmt.Sprintf("has %d values for the %d fields of %s", len(values), len(fields), r.template),
 			"give one for each, with line feeds between them"}

@@ -152,6 +152,7 @@ func TestBucketsByKey(t *testing.T) {
 		{Name: "ip", Scope: policy.ScopePerIP, IPv4Prefix: 24}, {Name: "user", Scope: policy.ScopePerUser}, {Name: "key", Scope: policy.ScopePerAPIKey},
 		{Name: "path", Scope: policy.ScopePerEndpoint}, {Name: "pattern", Scope: policy.ScopePerEndpoint, Match: policy.Match{Endpoints: []string{"/b", "/a/*"}}},
 		{Name: "all", Scope: policy.ScopeGlobal}, {Name: "custom", Scope: policy.ScopeCustom, Key: "{user}:{metadata.tenant}:{ip}"},
+		{Name: "one", Scope: policy.ScopeCustom, Key: "t/{metadata.tenant}"},
 	}
 	for i := range policies {
 		policies[i].Limit, policies[i].Window = 10, time.Hour
@@ -165,7 +166,7 @@ func TestBucketsByKey(t *testing.T) {
 	}
 	for _, c := range []struct{ policy, key string }{
 		{"ip", "10.0.0.7"}, {"ip", "10.0.0.0/24"}, {"ip", "::ffff:10.0.0.9"}, {"user", "u"}, {"key", "d"}, {"path", "/a/b"}, {"pattern", "/a/*"}, {"pattern", "/a/x"},
-		{"all", "-"}, {"custom", "u\nacme\n10.0.0.7"},
+		{"all", "-"}, {"custom", "u\nacme\n10.0.0.7"}, {"custom", "u:acme:10.0.0.7"}, {"one", "acme"}, {"one", "t/acme"},
 	} {
 		b, err := l.Bucket(c.policy, c.key)
 		if err != nil || b.Remaining != 7 || b.Burst != 10 || b.Policy != c.policy || b.Key != c.key || b.ResetAfter != 18*time.Minute {
@@ -174,7 +175,8 @@ func TestBucketsByKey(t *testing.T) {
 	}
 	for _, c := range []struct{ policy, key, phrase string }{
 		{"user", "", "must not be empty"}, {"all", "x", "one bucket for all"}, {"pattern", "/c", "is no endpoint of the policy"},
-		{"custom", "u", "has 1 values for the 3 fields"}, {"custom", "u\nacme\nnone", "must not be empty"}, {"nobody", "u", "no such policy"},
+		{"custom", "u", `is no key of "{user}:{metadata.tenant}:{ip}"`}, {"custom", "u\nacme", "has 2 values for the 3 fields"},
+		{"custom", "a:b:c:10.0.0.7", "in more than one way"}, {"custom", "u\nacme\nnone", "must not be empty"}, {"nobody", "u", "no such policy"},
 	} {
 		if b, err := l.Bucket(c.policy, c.key); err == nil || !strings.Contains(err.Error(), c.phrase) {
 			t.Errorf("%s %q: %+v, %v", c.policy, c.key, b, err)
