@@ -63,7 +63,7 @@ have to tell the two apart read .allowed of -o json, which a failure does not pr
 // checkQuery is the body of POST /v1/check.
 type checkQuery struct {
 	Key     string        `json:"key,omitempty"`
-	Limit   uint64        `json:"limit,omitempty"`
+	Limit   *uint64       `json:"limit,omitempty"` // 0 is the daemon's to refuse
 	Window  string        `json:"window,omitempty"`
 	Hits    uint64        `json:"hits"`
 	Context *checkContext `json:"context,omitempty"`
@@ -107,7 +107,7 @@ func (f *checkFlags) query(e *env, cmd *cobra.Command, args []string) (checkQuer
 	case len(own) == 2 && q.Key == "":
 		return q, usagef("want the key that --limit is for, such as: weir check user:123 --limit 100 --window 1h")
 	case len(own) == 2:
-		q.Limit, q.Window = f.limit, f.window
+		q.Limit, q.Window = &f.limit, f.window
 		if _, err := policy.ParseDuration(f.window); err != nil {
 			return q, usagef("--window %s: %w", f.window, err)
 		}

@@ -49,6 +49,9 @@ func TestRunRequests(t *testing.T) {
 		"proxy":           gateProxy,
 		"tokens":          gateTokens,
 		"no-keys":         gateTokensWithoutKeys,
+		"bad-policies":    gateBadPolicies,
+		"bad-requests":    gateBadRequests,
+		"ten-thousand":    gateTenThousand,
 		"other-addresses": gateOtherAddresses,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -99,7 +99,7 @@ func (p *Policy) drawOptions(t *rapid.T) {
 // drawOff draws valid policies that are off, and may have anything.
 func drawOff(name string) *rapid.Generator[Policy] {
 	return rapid.Custom(func(t *rapid.T) Policy {
-		texts := rapid.MapOfN(rapid.StringMatching(`[A-Za-z-]{1,5}`), rapid.StringMatching(`[^*]{1,5}\*?`), 1, 3)
+		texts := rapid.MapOfN(rapid.StringMatching(`[A-Za-z-]{1,5}`), rapid.StringMatching(`[^*\pC]{1,5}\*?`), 1, 3)
 		p := drawKernelPolicy(name).Draw(t, "kernel")
 		p.Mode, p.Scope = ModeOff, rapid.SampledFrom(Scopes()).Draw(t, "scope")
 		p.Layer = rapid.SampledFrom(Layers()).Draw(t, "layer")
@@ -109,8 +109,8 @@ func drawOff(name string) *rapid.Generator[Policy] {
 		p.Key = drawTemplate().Draw(t, "key")
 		p.Match.Methods = few(rapid.StringMatching(`[A-Z]{1,4}`)).Draw(t, "methods")
 		p.Match.Endpoints = few(drawPattern()).Draw(t, "endpoints")
-		p.Match.Users = few(rapid.StringN(1, 3, -1)).Draw(t, "users")
-		p.Match.Roles = few(rapid.StringN(1, 3, -1)).Draw(t, "roles")
+		p.Match.Users = few(rapid.StringMatching(`\PC{1,3}`)).Draw(t, "users")
+		p.Match.Roles = few(rapid.StringMatching(`\PC{1,3}`)).Draw(t, "roles")
 		p.Match.Metadata = texts.Draw(t, "metadata")
 		p.Headers = map[string]string{"X-A": rapid.StringMatching(`[ -~]*`).Draw(t, "header")}
 		return p

@@ -56,7 +56,7 @@ func drawName() *rapid.Generator[string]   { return rapid.SampledFrom([]string{"
 
 // drawTemplate draws valid templates.
 func drawTemplate() *rapid.Generator[string] {
-	part := rapid.OneOf(rapid.SampledFrom([]string{"{{", "}}", ":", "é", "{user}", "{metadata.tenant}"}), rapid.StringMatching(`[^{}]{0,4}`))
+	part := rapid.OneOf(rapid.SampledFrom([]string{"{{", "}}", ":", "é", "{user}", "{metadata.tenant}"}), rapid.StringMatching(`[^{}\pC]{0,4}`))
 	return rapid.Custom(func(t *rapid.T) string {
 		parts := rapid.SliceOfN(part, 0, 8).Draw(t, "parts")
 		field := rapid.SampledFrom([]string{"user", "role", "api_key", "endpoint", "method", "ip", "key", "metadata.a b"}).Draw(t, "field")

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -110,12 +111,16 @@ func (fs *faults) text(path string, err error) {
 // MaxText is the length of the longest key, name or pattern, in bytes.
 const MaxText = 1024
 
-// checkTexts refuses texts that are too long, and those that JSON, which knows
-// only Unicode, could not carry.
+// checkTexts refuses texts that are too long, those that JSON, which knows
+// only Unicode, could not carry, and those with control characters, which no
+// request has, and which a terminal would obey.
 func (p Policy) checkTexts(fs *faults) {
 	check := func(path string, texts ...string) {
 		for _, text := range texts {
 			switch {
+			case path != "headers" && strings.ContainsFunc(text, unicode.IsControl): // which headers have an own fault for
+				fs.add(path, quote(text)+" has a control character", "remove it")
+				return
 			case len(text) > MaxText:
 				fs.add(path, fmt.Sprintf("%s has %d bytes", quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", MaxText))
 				return
