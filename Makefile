@@ -59,6 +59,10 @@ fuzz: build/ ## the packet parser under libFuzzer, FUZZ_TIME seconds
 	mkdir -p build/corpus
 	build/parse_fuzz -max_total_time=$(FUZZ_TIME) -max_len=256 -verbosity=0 -artifact_prefix=build/ build/corpus
 
+.PHONY: fuzz-go
+fuzz-go: ## the fuzz tests of pkg/, FUZZ_TIME seconds each; no part of make test
+	scripts/fuzz-go.sh $(FUZZ_TIME)
+
 .PHONY: test-bpf
 test-bpf: build ## the programs in the kernel, by BPF_PROG_TEST_RUN; needs root
 	$(GO) test -count=1 $(BPF_TESTS)
