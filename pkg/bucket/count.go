@@ -21,7 +21,8 @@ const nanosecond Ticks = 1 << tickShift
 // Counting is what is asked of a counter in a table, and what came of it.
 type Counting struct {
 	N, Most   uint32 // N is added if the count is at most Most then
-	Expires   Ticks  // what is counted is good until then, or for longer if it is [DepthMax] away: it may not be more
+	Expires   Ticks  // what is counted is good until then, at most [DepthMax] away
+	Hold      bool   // if N is denied, what there is becomes good until then as well
 	EvictDebt bool   // as in [Charge]
 
 	Count  uint32 // result: with N if that was admitted
@@ -59,8 +60,7 @@ func (t *Table) Count(hash uint64, now Ticks, c *Counting) Taken {
 			e.tag.CompareAndSwap(word, tag{fingerprint: fingerprint}.word())
 			continue
 		case got.used > c.Most || c.N > c.Most-got.used:
-			if c.Expires == now+DepthMax && Debt(tat, now) < DepthMax-DepthMax/16 {
-				// It is good for longer than the table can say, and who is denied again and again is not forgotten.
+			if c.Hold && Debt(c.Expires, now) >= Debt(tat, now)+nanosecond {
 				e.tat.CompareAndSwap(uint64(tat), uint64(extended(tat, now, c.Expires)))
 			}
 			c.Count, c.Before, c.After = got.used, tat, tat
