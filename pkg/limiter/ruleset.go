@@ -16,6 +16,8 @@ type ruleSet struct {
 	byName   map[string]*Rule
 	byHash   map[uint64]*Rule // of the name, for lease tokens
 	index    index
+	// asksEndpoint tells whether any of them looks at the endpoint, which then has to be clean.
+	asksEndpoint bool
 }
 
 func newRuleSet(doc policy.Document) *ruleSet {
@@ -42,6 +44,7 @@ func (l *Limiter) compile(doc policy.Document, before *ruleSet) (*ruleSet, error
 			return nil, &InvalidError{[]policy.Fault{{Path: path, Problem: err.Error(), Mend: "give it what it takes, or choose another"}}}
 		}
 		s.rules, s.byName[p.Name] = append(s.rules, r), r
+		s.asksEndpoint = s.asksEndpoint || r.asksEndpoint()
 		s.byHash[maphash.String(l.hasher.seed, p.Name)] = r
 	}
 	for i, r := range s.rules {
