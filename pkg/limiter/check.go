@@ -30,7 +30,7 @@ func (l *Limiter) CheckRequest(ctx context.Context, key string, r *RequestContex
 func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
 	var few [fewCharges]charge
 	now := l.now()
-	charges, err := l.charges(few[:0], &q, 0, &r)
+	charges, err := l.charges(few[:0], l.set.Load(), &q, 0, &r)
 	if err != nil {
 		return Result{}, l.bad(err)
 	}
@@ -46,19 +46,19 @@ func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
 	return r, nil
 }
 
-// CheckAll decides over several queries at once: if one is denied, none is charged, and every result still
-// says what would become of its own query after those before it. What none of them is worth hits of is not counted. There are 1 to [MaxQueries] of them, and as many results. An
-// error concerns the query whose index is returned with it.
+// CheckAll decides over several queries at once, by one set of policies: if one is denied, none is charged,
+// and every result still says what would become of its own query after those before it. There are 1 to
+// [MaxQueries] of them, and as many results. An error concerns the query whose index is returned with it.
 func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result) (bad int, err error) {
 	if len(queries) == 0 || len(queries) > MaxQueries || len(results) != len(queries) {
 		return 0, &QueryError{"queries", fmt.Sprintf("there are %d, and %d results", len(queries), len(results)),
 			fmt.Sprintf("ask 1 to %d, with a result for each", MaxQueries)}
 	}
 	var few [fewCharges]charge
-	charges, now, denied, hits := few[:0], l.now(), false, uint64(0)
+	charges, set, now, denied, hits := few[:0], l.set.Load(), l.now(), false, uint64(0)
 	for i := range queries {
 		results[i] = Result{}
-		if charges, err = l.charges(charges, &queries[i], i, &results[i]); err != nil {
+		if charges, err = l.charges(charges, set, &queries[i], i, &results[i]); err != nil {
 			clear(results)
 			return i, l.bad(err)
 		}
@@ -81,7 +81,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 
 // charges appends the buckets that a query asks to all. If a list decides instead, or nothing at all, r
 // says so.
-func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
+func (l *Limiter) charges(all []charge, set *ruleSet, q *Query, query int, r *Result) ([]charge, error) {
 	r.List = policy.ListNone
 	r.Allowed = true
 	switch {
@@ -91,7 +91,7 @@ func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charg
 		}
 		return append(all, charge{rule: q.Rule, hash: q.Rule.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
 	case q.Request != nil:
-		return l.requestCharges(all, q, query, r)
+		return set.charges(all, q, query, r)
 	}
 	own, err := l.ownRule(q)
 	if err != nil {
@@ -100,13 +100,13 @@ func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charg
 	return append(all, charge{rule: own, hash: own.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
 }
 
-func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
-	set := l.set.Load()
+// charges is that for a query that the policies judge.
+func (s *ruleSet) charges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
 	if bad := checkRequest(q); bad != nil {
 		return all, bad
 	}
 	v := view{request: q.Request, client: q.Request.ClientIP.Unmap().WithZone(""), key: q.Key}
-	if r.List = set.lists.judge(v.client); r.List != policy.ListNone {
+	if r.List = s.lists.judge(v.client); r.List != policy.ListNone {
 		r.Allowed = r.List == policy.ListAllow
 		if !r.Allowed {
 			r.RetryAfter = Never
@@ -114,10 +114,10 @@ func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) (
 		return all, nil
 	}
 	first := len(all)
-	if set.asksEndpoint {
+	if s.asksEndpoint {
 		v.endpoint = policy.CleanEndpoint(q.Request.Endpoint)
 	}
-	all = set.find(all, &v)
+	all = s.find(all, &v)
 	for i := first; i < len(all); i++ {
 		all[i].hits, all[i].query, all[i].longest = q.Hits, query, q.longest()
 	}

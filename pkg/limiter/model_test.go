@@ -26,7 +26,7 @@ func TestFindsWhatClassifyRequestFinds(t *testing.T) {
 			key, r := drawRequest(t)
 			want := policy.ClassifyRequest(doc.Policies, doc.Lists(), key, r)
 			var result Result
-			got, err := l.requestCharges(nil, &Query{Key: key, Request: &r}, 0, &result)
+			got, err := l.set.Load().charges(nil, &Query{Key: key, Request: &r}, 0, &result)
 			if err != nil {
 				t.Fatal(err)
 			}
