@@ -114,7 +114,9 @@ func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) (
 		return all, nil
 	}
 	first := len(all)
-	v.endpoint = policy.CleanEndpoint(q.Request.Endpoint)
+	if set.asksEndpoint {
+		v.endpoint = policy.CleanEndpoint(q.Request.Endpoint)
+	}
 	all = set.find(all, &v)
 	for i := first; i < len(all); i++ {
 		all[i].hits, all[i].query, all[i].longest = q.Hits, query, q.longest()

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -237,5 +238,36 @@ func TestPressureDrop(t *testing.T) {
 		if got := l.table.Occupancy(c.now().Ticks).Owing; dropped < 2*MinEntries || got != 4*MinEntries-dropped {
 			t.Errorf("%d dropped, %d owe", dropped, got)
 		}
+	})
+}
+
+// TestDeniedLeaveNoTrace: of two buckets one is asked for more, several times in one call that something else
+// denies; nobody can tell them apart, then or later.
+func TestDeniedLeaveNoTrace(t *testing.T) {
+	eachAlgorithm(t, func(t *testing.T, a policy.Algorithm) {
+		rapid.Check(t, func(t *rapid.T) {
+			r, limit, burst, window := drawRuled(t, a)
+			twin := newRuled(t, r.fakeClock, a, limit, window, burst)
+			one, err := r.NewRule(policy.Policy{Name: "one", Limit: 1, Window: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range rapid.IntRange(1, 40).Draw(t, "arrivals") {
+				r.advance(drawGap(t, r.fakeClock, limit, window))
+				queries := []Query{{Rule: one, Key: "k", Hits: 2}} // will never pass
+				for range rapid.IntRange(0, 4).Draw(t, "denied") {
+					at := rapid.IntRange(0, len(queries)).Draw(t, "at")
+					queries = slices.Insert(queries, at, Query{Rule: r.rule, Key: "k", Hits: drawHits(t, burst)})
+				}
+				if _, err := r.CheckAll(t.Context(), queries, make([]Result, len(queries))); err != nil {
+					t.Fatal(err)
+				}
+				hits := drawHits(t, burst)
+				got, want := r.take(hits), twin.take(hits)
+				if got.Found = want.Found; got != want {
+					t.Fatalf("%d hits: %+v, and without what was denied %+v", hits, got, want)
+				}
+			}
+		})
 	})
 }

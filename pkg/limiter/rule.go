@@ -80,3 +80,9 @@ func (l *Limiter) NewRule(p policy.Policy) (*Rule, error) {
 	l.ruleCounters[p.Name] = c
 	return r, nil
 }
+
+// asksEndpoint tells whether finding a bucket takes the endpoint.
+func (r *Rule) asksEndpoint() bool {
+	return r.match.endpoints != nil || r.policy.Scope == policy.ScopePerEndpoint ||
+		slices.ContainsFunc(r.template.Parts(), func(p policy.TemplatePart) bool { return p.Field == policy.FieldEndpoint })
+}

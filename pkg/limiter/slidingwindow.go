@@ -46,7 +46,7 @@ func (a *slidingWindow) covered(count uint32, left time.Duration) uint32 {
 func (a *slidingWindow) Take(b Bucket, now Instant, hits uint64) Outcome {
 	s := a.at(now.Unix)
 	before := a.past(b, now, s)
-	c := a.count(b, now, s, hits, a.limit-before.covered, a.length)
+	c := a.count(b, now, s, hits, a.limit-before.covered, a.length, false)
 	return a.outcome(s, before, &c, hits)
 }
 

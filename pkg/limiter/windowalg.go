@@ -56,11 +56,11 @@ type counted struct {
 	outcome  Outcome
 }
 
-// count adds hits to a window's counter if they are at most most then. They are good for a time.
-func (w *window) count(b Bucket, now Instant, s slice, hits uint64, most uint32, good time.Duration) counted {
+// count adds hits to a window's counter if they are at most most then. They are good for a time, and held for
+// it if a denial shall not let them be forgotten.
+func (w *window) count(b Bucket, now Instant, s slice, hits uint64, most uint32, good time.Duration, hold bool) counted {
 	c := bucket.Counting{
-		N: uint32(min(hits, math.MaxUint32)), Most: most, Expires: now.Ticks + ticks(good), EvictDebt: w.evictDebt,
-		Prolong: w.length > bucket.DepthMax.Duration(),
+		N: uint32(min(hits, math.MaxUint32)), Most: most, Expires: now.Ticks + ticks(good), Hold: hold, EvictDebt: w.evictDebt,
 	}
 	flags := b.Table.Count(s.hash(b), now.Ticks, &c)
 	for tries := 0; flags&bucket.Contended != 0 && tries < contendedTries; tries++ {
@@ -133,7 +133,7 @@ func newFixedWindow(p policy.Policy) (Algorithm, error) {
 
 func (a *fixedWindow) Take(b Bucket, now Instant, hits uint64) Outcome {
 	s := a.at(now.Unix)
-	c := a.count(b, now, s, hits, a.limit, s.left)
+	c := a.count(b, now, s, hits, a.limit, s.left, true)
 	return a.outcome(s, &c, hits)
 }
 
