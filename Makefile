@@ -8,7 +8,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # The tiers that need a kernel, by what they need of it: program runs, and network namespaces.
 BPF_TESTS   := ./pkg/loader ./internal/bench ./test/progrun
 NETNS_TESTS := ./internal/lab ./internal/privilege ./internal/demo ./cmd/weir ./test/netns
-UNIT_TESTS   = $(filter-out $(BPF_TESTS) $(NETNS_TESTS),$(patsubst github.com/weir-limiter/weir/%,./%,$(shell $(GO) list ./...)))
+PROXY_TESTS := ./test/integration
+UNIT_TESTS   = $(filter-out $(BPF_TESTS) $(NETNS_TESTS) $(PROXY_TESTS),$(patsubst github.com/weir-limiter/weir/%,./%,$(shell $(GO) list ./...)))
 
 NATIVE_FLAGS := -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -Iheaders
 FUZZ_TIME    ?= 10
@@ -35,7 +36,7 @@ cost: build ## what the verifier says of each program: instructions and stack; n
 	bin/weir bench --only verifier
 
 .PHONY: test
-test: deps lint check-generated test-unit test-native test-bpf test-netns vm-test ## everything that CI runs
+test: deps lint check-generated test-unit test-native test-bpf test-netns test-integration vm-quick ## everything that CI runs
 
 .PHONY: deps
 deps: ## install what building and testing need
@@ -65,6 +66,19 @@ test-bpf: build ## the programs in the kernel, by BPF_PROG_TEST_RUN; needs root
 .PHONY: test-netns
 test-netns: build ## real packets between network namespaces; needs root
 	$(GO) test -count=1 -p 1 $(NETNS_TESTS)
+
+.PHONY: test-integration
+test-integration: ## nginx, Caddy, HAProxy, and Traefik if it is built, in front of weir; needs root
+	$(GO) test -count=1 $(PROXY_TESTS)
+
+.PHONY: traefik
+traefik: ## build/traefik for test-integration, from its Go module; takes nine minutes
+	scripts/traefik.sh
+
+.PHONY: vm-quick
+vm-quick: ## the part of vm-test that CI runs
+	scripts/vm-kernels.sh 6.1 6.12
+	$(GO) run ./test/vm -quick
 
 .PHONY: vm-test
 vm-test: ## what depends on the kernel, on Debian's 6.1 and 6.12 under qemu, and on four CPUs

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Go: clang 19 for the BPF programs and for the native
-# tests, what boots other kernels, and the firewalls that weir bench compares with. On Debian and Ubuntu, as root;
-# elsewhere it says what is missing. "make build" and "make demo" need none of it, and "make bench" leaves out what
-# is not there.
+# tests, what boots other kernels, the firewalls that weir bench compares with, and the proxies of docs/integrations,
+# which it keeps from running as services. On Debian and Ubuntu, as root; elsewhere it says what is missing. "make
+# build" and "make demo" need none of it, and "make bench" leaves out what is not there.
 set -euo pipefail
 
 # command -> Debian package
@@ -18,7 +18,12 @@ needed=(
 	"modprobe kmod"
 	"xz xz-utils"
 	"curl curl"
+	"nginx nginx"
+	"caddy caddy"
+	"haproxy haproxy"
 )
+# Those of them that Debian would start at once, and at every boot.
+services=(nginx caddy haproxy)
 # The sanitisers' and the fuzzer's run-time library has no command of its own.
 fuzzer=/usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-$(uname -m).a
 
@@ -41,4 +46,27 @@ fi
 echo "deps: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
+
+# A developer's machine must not listen on port 80 because it runs tests. Installing starts nothing while
+# policy-rc.d says no; one that is there already is put back afterwards.
+policy=/usr/sbin/policy-rc.d
+restore() {
+	rm -f "$policy"
+	if [ -e "$policy.weir" ] || [ -L "$policy.weir" ]; then mv "$policy.weir" "$policy"; fi
+}
+trap restore EXIT
+trap 'exit 1' INT TERM
+if [ -e "$policy" ] || [ -L "$policy" ]; then mv "$policy" "$policy.weir"; fi
+printf '#!/bin/sh\nexit 101\n' >"$policy"
+chmod 755 "$policy"
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+
+# Nor after its next boot. Only what was not there before: whoever has an nginx wants it to run.
+for service in "${services[@]}"; do
+	[[ " ${missing[*]} " == *" $service "* ]] || continue
+	if command -v systemctl >/dev/null; then
+		systemctl disable --quiet "$service"
+	elif [ -e "/etc/init.d/$service" ]; then
+		update-rc.d "$service" disable
+	fi
+done

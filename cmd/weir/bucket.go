@@ -31,7 +31,7 @@ policy explain shows:
   per_user      the user
   per_api_key   the digest of the key, as explain makes it of --api-key-file
   per_endpoint  the pattern of match.endpoints, or without one the path
-  custom        what the template makes of the request`)
+  custom        the values of the template's fields, in their order, one a line: $'alice\n/orders'`)
 	cmd.AddCommand(
 		newBucketSubcommand(e, &cobra.Command{
 			Use:     "get POLICY KEY",

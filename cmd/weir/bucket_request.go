@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -69,7 +70,7 @@ func (b *requestBucket) whose() string {
 			return bucketPrefix(b.policy, source).String()
 		}
 	}
-	return b.key
+	return strings.ReplaceAll(b.key, "\n", ", ") // of scope custom: a value a line
 }
 
 func (b *requestBucket) path() string {

@@ -191,6 +191,8 @@ func TestWriteFindings(t *testing.T) {
 ok    xdp             works
 fail  interface eth0  broken
                       mend: mend it
+
+to limit requests alone, with a file of policies of layer l7 and no interfaces, weir run needs none of what failed
 `
 	if out.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)

@@ -44,7 +44,10 @@ It prints what becomes of each policy. With --dry-run nothing else happens.`,
 				return err
 			}
 			doc := c.Document()
-			put := order{http.MethodPut, "/v1/policies", doc, func(policy.Document) (policy.Document, error) { return doc, nil }}
+			put := order{
+				method: http.MethodPut, path: "/v1/policies", body: doc,
+				edit: func(policy.Document) (policy.Document, error) { return doc, nil },
+			}
 			return changePolicies(cmd.Context(), e, put, dryRun)
 		},
 	}
@@ -64,7 +67,9 @@ its socket it makes the change, which lasts until it loads its own file again.`,
 		Args:              exactArgs(1, "one policy"),
 		ValidArgsFunction: completePolicy(e),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			del := order{http.MethodDelete, "/v1/policies/" + url.PathEscape(args[0]), nil, server.WithoutPolicy(args[0])}
+			del := order{
+				method: http.MethodDelete, path: "/v1/policies/" + url.PathEscape(args[0]), edit: server.WithoutPolicy(args[0]), policy: args[0],
+			}
 			return changePolicies(cmd.Context(), e, del, dryRun)
 		},
 	}
@@ -77,6 +82,22 @@ type order struct {
 	method, path string
 	body         any
 	edit         server.Edit
+	policy       string // the one that it is about; empty: all
+}
+
+// concerns tells whether an order is for a daemon. One that limits requests alone has nothing to do with a
+// policy that somebody attached beside it.
+func (o order) concerns(ctx context.Context, c *client) (bool, error) {
+	if c == nil || o.policy == "" {
+		return c != nil, nil
+	}
+	state, err := c.state(ctx)
+	if err != nil || !state.RequestsOnly {
+		return true, err
+	}
+	var doc policy.Document
+	err = c.ask(ctx, http.MethodGet, "/v1/policies", nil, &doc)
+	return slices.ContainsFunc(doc.Policies, func(p policy.Policy) bool { return p.Name == o.policy }), err
 }
 
 func changePolicies(ctx context.Context, e *env, o order, dryRun bool) error {
@@ -84,9 +105,13 @@ func changePolicies(ctx context.Context, e *env, o order, dryRun bool) error {
 	if err != nil {
 		return err
 	}
+	its, err := o.concerns(ctx, c)
+	if err != nil {
+		return err
+	}
 	var applied server.Applied
 	switch {
-	case c != nil:
+	case its:
 		err = c.ask(ctx, o.method, o.path+"?dry_run="+strconv.FormatBool(dryRun), o.body, &applied)
 	case dryRun:
 		err = e.inspect(func(d *loader.StateDir, all []loader.Attachment) (err error) {

@@ -149,6 +149,10 @@ func explained(ctx context.Context, e *env, file string, packet policy.Packet) (
 	if err != nil || c == nil {
 		return doc, bans, err
 	}
+	state, err := c.state(ctx)
+	if err != nil || state.RequestsOnly {
+		return doc, bans, err
+	}
 	return doc, bans, c.ask(ctx, http.MethodGet, "/v1/policies", nil, &doc)
 }
 

@@ -59,7 +59,7 @@ func withDaemons(ctx context.Context, c *client, loaded []listedPolicy) ([]liste
 	for _, p := range doc.Policies {
 		known := false
 		for i := range all {
-			if all[i].Name == p.Name {
+			if all[i].Name == p.Name && all[i].Layer == p.Layer {
 				interfaces, places, counters := all[i].Interfaces, all[i].Places, all[i].Counters
 				all[i] = listed(p)
 				all[i].Interfaces, all[i].Places, all[i].Counters = interfaces, places, counters
@@ -116,15 +116,16 @@ func writeDetails(p *page, all []listedPolicy) {
 	}
 }
 
-// writeRequestVerdicts shows what a policy said to the requests that it applied to.
+// writeRequestVerdicts shows what a policy said to the requests that it applied to, whatever others said.
 func writeRequestVerdicts(p *page, s *limiter.PolicyStats) {
+	note := ""
+	if s.Refunded > 0 {
+		note = fmt.Sprintf("%s of them denied by another policy, and not charged", thousands(s.Refunded))
+	}
 	g := grid{indent: "  ", columns: columns("VERDICT", ">REQUESTS", "")}
-	g.add(text(string(policy.VerdictPass)), number(s.Allowed), text(""))
+	g.add(text(string(policy.VerdictPass)), number(s.Allowed+s.Refunded), cell{note, faint})
 	g.add(text(string(policy.VerdictDrop)), number(s.Exceeded), text(""))
 	g.add(text(string(policy.VerdictShadowDrop)), number(s.ShadowExceeded), text(""))
-	if s.Refunded > 0 {
-		g.add(text("refunded"), number(s.Refunded), cell{"another policy denied what this one would have let pass", faint})
-	}
 	g.write(p)
 }
 

@@ -102,3 +102,47 @@ func (s *site) wantBothShown() {
 		s.t.Errorf("active policies are there %d times, want once, and two of them: %v", n, err)
 	}
 }
+
+// runBeside: a daemon that limits requests alone leaves the kernel to whoever is there.
+func runBeside(t *testing.T, s *site) {
+	s.write(5, "eth0")
+	s.ok("attach", "eth0", "-c", s.file)
+	before := s.attachment()
+	s.writeText(`server: {http: "` + runHTTP + `"}
+policies: [{name: users, scope: per_user, limit: 6, window: 1h}, {name: per-client, scope: per_ip, layer: l7, limit: 7, window: 1h}]
+`)
+	p := s.run()
+	s.waitReady(200)
+	if got := s.asUser(8, "alice"); got != 6 {
+		t.Errorf("%d of alice's pass, want 6", got)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"ban", "203.0.113.7", "--for", "1h"}, "is banned"}, // which nobody's lock is in the way of
+		{[]string{"bans"}, "203.0.113.7/32"},
+		{[]string{"unban", "203.0.113.7"}, "is not banned any more"},
+		{[]string{"policy", "list"}, "users       per_user  6/h       6  l7"},
+		{[]string{"policy", "list"}, "per-client  per_ip    5/h       5  kernel"},
+		{[]string{"policy", "list"}, "per-client  per_ip    7/h       7  l7"},
+		{[]string{"policy", "explain", "--src", "192.0.2.9", "--proto", "icmp", "--iface", "eth0"}, "it passes if per-client admits it"},
+		{[]string{"policy", "delete", "users"}, "removed    users"},
+		{[]string{"status"}, "limits requests alone"},
+	} {
+		if out := s.ok(c.args...); !strings.Contains(out, c.want) {
+			t.Errorf("weir %v lacks %q:\n%s", c.args, c.want, out)
+		}
+	}
+	// What only one of the two has is changed where it is.
+	s.writeText("interfaces: [{name: eth0}]\n")
+	p.waitLog("restart weir run", 1)
+	if after := s.attachment(); after.Program.ID != before.Program.ID {
+		t.Errorf("program %d, want %d still", after.Program.ID, before.Program.ID)
+	}
+	p.signal(unix.SIGTERM)
+	if code := p.end(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	s.attachment()
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -77,7 +78,12 @@ func (r *requests) serve(l listeners, c config.Server) error {
 func (r *requests) serveGRPC(l net.Listener) (err error) {
 	r.rls, err = rls.New(rls.Options{
 		Listener: l, Limiter: r.limiter, Log: r.log,
-		Headers: func(h http.Header, res *limiter.Result) { r.dialect().Set(h, res, time.Now()) },
+		Headers: func(h http.Header, res *limiter.Result) {
+			r.dialect().Set(h, res, time.Now())
+			if wait := middleware.RetryAfter(res); !res.Allowed && wait > 0 {
+				h.Set("Retry-After", strconv.FormatUint(wait, 10))
+			}
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("server.grpc: %w", err)

@@ -103,9 +103,11 @@ func gateCheckSecret(t *testing.T, binary string) {
 func gateBucket(t *testing.T, binary string) {
 	g := newGate(t, binary, gateFile+`  - {name: paths, scope: per_endpoint, limit: 5, window: 1h, match: {endpoints: ["/api/{id}", "/static/*"]}}
   - {name: tenants, scope: custom, key: "t/{metadata.tenant}", limit: 5, window: 1h}
+  - {name: pairs, scope: custom, key: "{user}:{endpoint}", limit: 5, window: 1h}
 `)
 	g.wantPasses("logins", 3, 3, `{"client_ip":"192.0.2.1","endpoint":"/login"}`)
 	g.wantPasses("paths", 2, 2, `{"endpoint":"/api/7"}`)
+	g.wantPasses("pairs", 1, 1, `{"user_id":"alice","endpoint":"/orders"}`)
 	g.wantPasses("tenants", 1, 1, `{"metadata":{"tenant":"acme"}}`)
 	const policyLine = "policy      login: 3/h, burst 3, token_bucket, of layer 7\nbucket      192.0.2.1/32\n"
 	g.wantRan(0, policyLine+"tokens      0 of 3\nnext token  in T\nfull again  in T\n", "bucket", "get", "login", "192.0.2.1")
@@ -118,6 +120,9 @@ func gateBucket(t *testing.T, binary string) {
 		if r := g.weir("", "bucket", "get", c.policy, c.key, "-o", "json"); r.code != 0 || !strings.Contains(r.out, c.want) || !strings.Contains(r.out, `"layer": "l7"`) {
 			t.Errorf("bucket %s %s: %+v, want %s", c.policy, c.key, r, c.want)
 		}
+	}
+	if r := g.weir("", "bucket", "get", "pairs", "alice\n/orders"); r.code != 0 || !strings.Contains(r.out, "bucket      alice, /orders\ntokens      4 of 5\n") {
+		t.Errorf("bucket of two values: %+v", r)
 	}
 	if r := g.weir("", "bucket", "get", "login", "192.0.2.1", "--interface", "eth0"); r.code != 2 || !strings.Contains(r.err, "at no interface") {
 		t.Errorf("with an interface: %+v", r)
@@ -207,7 +212,9 @@ func gateLists(t *testing.T, binary string) {
 // gateRLS: Envoy's service by policies, then by the configuration of envoyproxy/ratelimit, which is loaded
 // again when it changes, and not when it is bad.
 func gateRLS(t *testing.T, binary string) {
-	g := newGate(t, binary, "server: {http: \"127.0.0.1:0\", grpc: \"127.0.0.1:0\"}\n"+gateFile)
+	g := prepareGate(t, binary, "server: {http: \"127.0.0.1:0\", grpc: \"127.0.0.1:0\"}\n"+gateFile)
+	g.user = nobody
+	g.start("--watch")
 	conn, err := grpc.NewClient(g.listening("grpc"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

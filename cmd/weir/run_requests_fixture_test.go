@@ -110,10 +110,14 @@ func (g *gate) launch(flags ...string) {
 	g.process = p
 }
 
-// start starts it, and waits until it runs.
-func (g *gate) start() {
+// start starts it, and waits until it runs. A file is loaded at SIGHUP alone, so that a test knows when,
+// unless other flags are given.
+func (g *gate) start(flags ...string) {
 	g.t.Helper()
-	g.launch()
+	if flags == nil {
+		flags = []string{"--watch=false"}
+	}
+	g.launch(flags...)
 	g.process.waitLog("weir runs", 1)
 	g.http = g.listening("http")
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,9 +30,11 @@ func TestRunRequests(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, string){
 		"unprivileged":    gateUnprivileged,
 		"run-dir":         gateRunDir,
+		"address-in-use":  gateInUse,
 		"drops-all":       gateDropsAll,
 		"reload":          gateReload,
 		"reload-bad":      gateReloadBad,
+		"reload-storm":    gateStorm,
 		"needs-kernel":    gateNeedsKernel,
 		"put":             gatePut,
 		"identity":        gateIdentity,
@@ -103,6 +106,26 @@ func gateRunDir(t *testing.T, binary string) {
 	g.launch()
 	if code := g.process.end(); code != 1 || !strings.Contains(g.process.log.String(), "--run-dir") {
 		t.Errorf("exit code %d and %s, want 1 and the mend", code, g.process.log)
+	}
+}
+
+// gateInUse: an address that somebody has is told of by the field that names it.
+func gateInUse(t *testing.T, binary string) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for field, server := range map[string]string{
+		"server.http": `{http: "ADDRESS"}`, "server.grpc": `{http: "127.0.0.1:0", grpc: "ADDRESS"}`,
+		"server.proxy.listen": `{http: "127.0.0.1:0", proxy: {listen: "ADDRESS", upstream: "http://127.0.0.1:1"}}`,
+	} {
+		g := prepareGate(t, binary, "server: "+strings.Replace(server, "ADDRESS", taken.Addr().String(), 1)+"\n"+gateFile)
+		g.user = nobody
+		g.launch()
+		if code, log := g.process.end(), g.process.log.String(); code != 1 || !strings.Contains(log, "weir: "+field+": listen ") || !strings.Contains(log, "ss -ltnp") {
+			t.Errorf("%s: exit code %d and %s, want 1, the field and the mend", field, code, log)
+		}
 	}
 }
 

@@ -47,6 +47,7 @@ func TestRun(t *testing.T) {
 		"reload-whole":    runReloadWhole,
 		"hooks":           runHooks,
 		"both":            runBoth,
+		"beside":          runBeside,
 		"top":             runTopAnswers,
 		"top-traffic":     runTopOfTraffic,
 	} {

@@ -78,7 +78,11 @@ func writeDaemon(p *page, v *daemonView) {
 		p.printf("%s\n", p.paint(yellow, v.Error))
 		return
 	}
-	p.printf("answers on %s\n", v.Socket)
+	note := ""
+	if v.RequestsOnly {
+		note = ", and limits requests alone"
+	}
+	p.printf("answers on %s%s\n", v.Socket, note)
 	g := fields("  ")
 	for _, m := range v.Missing {
 		g.add(cell{"not enforced", faint}, cell{m.Interface + " (" + m.Hook + "): " + m.Reason, red})
@@ -106,7 +110,7 @@ func writeRequests(p *page, s *limiter.Stats) {
 		if one.Policy == limiter.OwnPolicy && one.Hits == 0 {
 			continue
 		}
-		g.add(cell{one.Policy, bold}, modeCell(policy.Mode(one.Mode)), number(one.Allowed), alarm(one.Exceeded, red), alarm(one.ShadowExceeded, yellow))
+		g.add(cell{one.Policy, bold}, modeCell(policy.Mode(one.Mode)), number(one.Allowed+one.Refunded), alarm(one.Exceeded, red), alarm(one.ShadowExceeded, yellow))
 	}
 	g.write(p)
 	t := s.Table

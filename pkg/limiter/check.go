@@ -39,7 +39,7 @@ func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
 		result(charges, 0, &r)
 	}
 	if q.Hits > 0 {
-		r.lease.hold(charges, 0)
+		r.lease.hold(charges, 0, &q)
 		count(charges)
 		l.count(spread(charges), allowed, now)
 	}
@@ -69,7 +69,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 	for i := range queries {
 		if results[i].List == policy.ListNone {
 			result(charges, i, &results[i])
-			results[i].lease.hold(charges, i)
+			results[i].lease.hold(charges, i, &queries[i])
 		}
 	}
 	if hits > 0 {

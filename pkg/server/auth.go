@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,10 +42,15 @@ var contexts = sync.Pool{New: func() any { return new(limiter.RequestContext) }}
 // A limiter that fails lets requests pass: that nobody counts is no reason to take a site down. A request that
 // can't be understood is refused: or else a client could choose not to be limited.
 func (c *checks) auth(w http.ResponseWriter, r *http.Request) {
-	q, err := parseAuthQuery(r.URL.RawQuery)
-	if err != nil {
-		writeProblem(w, err)
-		return
+	var q authQuery
+	if raw := r.URL.RawQuery; clientsQuery(r, raw) {
+		q = authQuery{hits: 1}
+	} else {
+		var err error
+		if q, err = parseAuthQuery(raw); err != nil {
+			writeProblem(w, err)
+			return
+		}
 	}
 	res, err := c.judge(r, q.hits)
 	if err != nil {
@@ -115,6 +121,25 @@ func (c *checks) denied(w http.ResponseWriter, r *http.Request, q authQuery, res
 	}
 	w.Header().Set(statusHeader, strconv.Itoa(status))
 	middleware.WriteDeniedAs(w, r, q.deny, c.dialect(), res, time.Now())
+}
+
+// clientsQuery tells whether the query is that of the request which the proxy asks about: Caddy's forward_auth, and
+// others that rewrite the path alone, leave it where it was. It is no word of the proxy's: whoever wrote ?hits=0
+// would be limited no more, and every other query would be refused.
+//
+// deny=403 is the proxy's, whoever says it as well: it lets nobody pass.
+func clientsQuery(r *http.Request, raw string) bool {
+	if raw == "" || raw == "deny=403" {
+		return false
+	}
+	for _, name := range [...]string{"X-Forwarded-Uri", "X-Original-Uri", "X-Original-Url"} {
+		for _, target := range r.Header[name] {
+			if _, query, _ := strings.Cut(target, "?"); query == raw {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // parseAuthQuery reads deny and hits, and refuses what else is there: it would be a misspelt one.

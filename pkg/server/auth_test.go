@@ -24,6 +24,9 @@ func TestAuth(t *testing.T) {
 	t.Parallel()
 	r, _ := startLimiter(t, perUser)
 	user := func(name string) http.Header { return http.Header{"X-User": {name}} }
+	theirs := func(name, target string) http.Header {
+		return http.Header{"X-User": {name}, "X-Forwarded-Uri": {target}}
+	}
 	for _, c := range []struct {
 		what, method, path string
 		header             http.Header
@@ -40,6 +43,11 @@ func TestAuth(t *testing.T) {
 		{"worth two", "GET", "/v1/auth?hits=2", user("cat"), 200, "user", ""},
 		{"worth two, again", "GET", "/v1/auth?hits=2&deny=403", user("cat"), 403, "user", "429"},
 		{"peeks", "GET", "/v1/auth?hits=0", user("dan"), 200, "user", ""},
+		{"a client that would peek, by Caddy's forward_auth", "GET", "/v1/auth?hits=0", theirs("eve", "/x?hits=0"), 200, "user", ""},
+		{"and again, in vain", "GET", "/v1/auth?hits=0", theirs("eve", "/x?hits=0"), 200, "user", ""},
+		{"and is over its limit", "GET", "/v1/auth?hits=0", theirs("eve", "/x?hits=0"), 429, "user", ""},
+		{"a client's own query", "GET", "/v1/auth?q=1&deny=404", theirs("fay", "/x?q=1&deny=404"), 200, "user", ""},
+		{"nginx, and a client that says the same", "GET", "/v1/auth?deny=403", theirs("eve", "/x?deny=403"), 403, "user", "429"},
 		{"denied by the list", "GET", "/v1/auth", http.Header{"X-Forwarded-For": {"198.51.100.1"}}, 403, "", ""},
 		{"denied by the list, for nginx", "GET", "/v1/auth?deny=403", http.Header{"X-Forwarded-For": {"198.51.100.1"}}, 403, "", "403"},
 		{"Traefik's words", "GET", "/v1/auth", http.Header{"X-Forwarded-Method": {"POST"}, "X-Forwarded-Uri": {"/api/a?b=c"}}, 200, "posts", ""},

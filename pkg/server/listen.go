@@ -10,12 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listen opens a TCP listener on address, host:port.
+// Listen opens a TCP listener on address, host:port. Which field of the file that is from is for the caller to
+// say.
 func Listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("server.http: %w", explain(err, address))
+		return nil, explain(err, address)
 	}
 	return l, nil
 }

@@ -231,6 +231,10 @@ func TestEnvoy(t *testing.T) {
 	e.want(rlsOver, post)
 	e.want(rlsOK, get("192.0.2.4", "/orders/1/items"))
 
+	if h := e.want(rlsOver, get("127.0.0.66", "/denied")); h.Get("Retry-After") != "" {
+		t.Errorf("headers of what the list denied: %v", h)
+	}
+
 	r.weir.stop(syscall.SIGKILL)
 	for range 3 { // an error, by which Envoy lets pass or not as it is configured; an answer would decide
 		if response, err := e.ask(post); err == nil {

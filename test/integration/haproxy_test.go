@@ -3,7 +3,6 @@ package integration
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestHAProxy(t *testing.T) {
@@ -22,6 +21,5 @@ func TestHAProxy(t *testing.T) {
 			return closed
 		},
 		refused: 503,
-		frozen:  3 * time.Second,
 	}.run(t)
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // nginxMain is the nginx.conf around docs/integrations/nginx/weir.conf: what a distribution's has in it, within one
@@ -44,7 +43,6 @@ var nginx = proxy{
 		return without(conf, "error_page 500 502 503 504 = @weir_away;")
 	},
 	refused: 500,
-	frozen:  3 * time.Second,
 }
 
 // without is a text without the line that has this in it: what the pages say to take out.

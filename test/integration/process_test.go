@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long anything may take that has to happen.
@@ -62,6 +65,21 @@ func (p *process) stop(s syscall.Signal) {
 
 func (p *process) signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s) // one that has ended can't be told to
+}
+
+// freeze stops the process where it stands, and returns when all of its threads have stopped.
+func (p *process) freeze() {
+	p.Helper()
+	p.signal(syscall.SIGSTOP)
+	for {
+		err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WSTOPPED, nil)
+		switch {
+		case err == nil:
+			return
+		case !errors.Is(err, unix.EINTR):
+			p.Fatalf("wait until %s has stopped: %v", p.cmd.Path, err)
+		}
+	}
 }
 
 // ended tells whether the process is gone.

@@ -3,6 +3,7 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -29,8 +30,16 @@ func TestTraefik(t *testing.T) {
 			write(r.T, r.dir, "weir.yaml", edit(document(r.T, "traefik", "weir.yaml")))
 			return start(r.T, r.dir, binary, "--configFile=traefik.yaml")
 		},
-		quiet:   true,
-		reason:  []string{"window_seconds", "policy"},
+		quiet:  true,
+		reason: []string{"window_seconds", "policy"},
+		closed: func(file string) string {
+			closed := strings.Replace(file, "address: http://127.0.0.1:8082/v1/auth", "address: http://127.0.0.1:8080/v1/auth", 1)
+			if closed == file {
+				t.Fatal("weir.yaml does not ask by the detour")
+			}
+			return closed
+		},
 		refused: 500,
+		late:    true,
 	}.run(t)
 }

@@ -1,6 +1,6 @@
 // Command vm boots other Linux kernels under qemu, in software, and runs the tests that need a kernel on them:
 //
-//	go run ./test/vm [-kernel RELEASE] [-run PATTERN] [-v]
+//	go run ./test/vm [-quick] [-kernel RELEASE] [-run PATTERN] [-v]
 //
 // Each machine is a kernel of build/kernels (scripts/vm-kernels.sh puts them there) and an initramfs with static test
 // binaries. The same command is process 1 of the machine, which runs them and powers off. What ran is counted here, from
@@ -29,11 +29,16 @@ func main() {
 	}
 	kernel := flag.String("kernel", "", "only the machines of this release, such as 6.1")
 	pattern := flag.String("run", "", "only the tests that match, as for go test")
+	short := flag.Bool("quick", false, "only what make test runs of it")
 	verbose := flag.Bool("v", false, "show what every test took")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	if err := runMachines(ctx, choose(machines, *kernel, *pattern), *verbose); err != nil {
+	plan := machines
+	if *short {
+		plan = quick(plan)
+	}
+	if err := runMachines(ctx, choose(plan, *kernel, *pattern), *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		stop()
 		os.Exit(1)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +18,7 @@ type machine struct {
 type suite struct {
 	Package string // its directory in the tree
 	Run     string // pattern of the tests to run; empty: all, and it must be some
+	Quick   string // the same of -quick, which is what make test runs; empty: none of the suite
 	LeftOut []leftOut
 }
 
@@ -43,19 +45,19 @@ var machines = []machine{
 // differential test by BPF_PROG_TEST_RUN, attaching in every way, and real packets at each hook. What is the same on
 // every kernel is tested on that of the machine that builds weir: the life cycle's every step, floods, the daemon.
 var onEveryKernel = []suite{
-	{Package: "pkg/loader", LeftOut: []leftOut{
+	{Package: "pkg/loader", Quick: "^(TestVerifierCost|TestThreeHooks|TestOthersAtATCHookStay|TestFiltersIn|TestWhoMade|TestJoinedPackets|TestProbe|TestEventsControl)", LeftOut: []leftOut{
 		{"TestKilledAtEveryStep|TestEveryStepOf|TestWhatCantBeLoadedChangesNothing|TestLostRacesForAPlace",
 			"dozens of changes each, which take minutes in software emulation, of what is the same on every kernel"},
 		{"TestManyBans", "as many bans as there can be, of which the kernel matters to the first only"},
 		{"TestVerifierLeavesPacingOut", "it compares programs, and not kernels"},
 		{"TestApplyChangesEverythingAttached", "a dozen loads, for what TestThreeHooksOfTwoInterfaces shows as well"},
 	}},
-	{Package: "test/progrun", LeftOut: []leftOut{
+	{Package: "test/progrun", Quick: "^(TestVectors|TestDifferential$|TestTCFragments|TestTCJoinedPacketsAreCharged|TestUnparsed|TestPaceNeverDepartsEarly)", LeftOut: []leftOut{
 		{"FuzzDifferential", "it begins where TestDifferential ends"},
 		{"TestAllCPUs", "another machine has several"},
 	}},
 	{Package: "cmd/weir", Run: "^(TestAttach|TestStatus|TestBanCommands|TestBucket|TestMaps$|TestDoctor$|TestUnmet)"},
-	{Package: "test/netns", Run: "^(TestTC|TestPace|TestEveryHook|TestUnparsed|TestShadow|TestJumbo|TestAuto|TestABanEnds|TestTheLists|" +
+	{Package: "test/netns", Quick: "^(TestEveryHook|TestTCIngressLimits|TestTCEgressLimits|TestPaceGives|TestPaceWithFQ$)", Run: "^(TestTC|TestPace|TestEveryHook|TestUnparsed|TestShadow|TestJumbo|TestAuto|TestABanEnds|TestTheLists|" +
 		"TestAVanished|TestAnotherProgram|TestDetachLeaves)", LeftOut: []leftOut{
 		{"TestTCReadsHeadersInPages", "half a minute, for what test/progrun shows on this kernel as well"},
 	}},
@@ -63,11 +65,25 @@ var onEveryKernel = []suite{
 
 // onSeveralCPUs is what several CPUs could break: any test with CPUs in its name.
 var onSeveralCPUs = []suite{
-	{Package: "pkg/loader", Run: "CPUs"},
-	{Package: "test/progrun", Run: "CPUs"},
-	{Package: "test/netns", Run: "CPUs", LeftOut: []leftOut{
+	{Package: "pkg/loader", Run: "CPUs", Quick: "CPUs"},
+	{Package: "test/progrun", Run: "CPUs", Quick: "CPUs"},
+	{Package: "test/netns", Run: "CPUs", Quick: "CPUs", LeftOut: []leftOut{
 		{"TestTwoCPUsShareOneBucket", "its flood is to exceed a limit that a sender in software emulation does not reach"},
 	}},
+}
+
+// quick leaves of each machine what breaks first on another kernel: loading, attaching in every way, one test of
+// each kind of packet. All of it takes some five minutes in software emulation, and this less than two.
+func quick(all []machine) []machine {
+	short := slices.Clone(all)
+	for i := range short {
+		m := &short[i]
+		m.Suites = slices.DeleteFunc(slices.Clone(m.Suites), func(s suite) bool { return s.Quick == "" })
+		for j := range m.Suites {
+			m.Suites[j].Run = m.Suites[j].Quick
+		}
+	}
+	return short
 }
 
 // choose narrows machines down to a release, and their suites to a pattern; empty strings choose all.

@@ -159,6 +159,9 @@ func (s *Server) tell(w *work) []*core.HeaderValue {
 	}
 	h := http.Header{}
 	s.headers(h, &result)
+	if !w.denied { // what denied is only observed: there is nothing to wait for
+		h.Del("Retry-After")
+	}
 	list := make([]*core.HeaderValue, 0, len(h))
 	for name, values := range h {
 		for _, value := range values {
