@@ -41,7 +41,7 @@ func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
 	if q.Hits > 0 {
 		r.lease.hold(charges, 0, &q)
 		count(charges)
-		l.count(spread(charges), allowed, now)
+		l.count(allowed, now)
 	}
 	return r, nil
 }
@@ -74,7 +74,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 	}
 	if hits > 0 {
 		count(charges)
-		l.count(spread(charges), allowed, now)
+		l.count(allowed, now)
 	}
 	return 0, nil
 }
@@ -124,17 +124,12 @@ func (s *ruleSet) charges(all []charge, q *Query, query int, r *Result) ([]charg
 	return all, nil
 }
 
-// spread is a number by which to choose a stripe of the totals.
-func spread(charges []charge) uint64 {
-	if len(charges) == 0 {
-		return 0
-	}
-	return charges[0].hash
-}
-
 // count adds a decision to the totals.
-func (l *Limiter) count(hash uint64, allowed bool, since Instant) {
-	l.totals.observe(hash, allowed, (l.now().Ticks - since.Ticks).Duration())
+func (l *Limiter) count(allowed bool, since Instant) {
+	s := &l.totals.stripe[stripe()%totalStripes]
+	if weight := s.count(allowed); weight > 0 {
+		s.time((l.now().Ticks - since.Ticks).Duration(), weight)
+	}
 }
 
 // bad counts a query that can't be decided.
