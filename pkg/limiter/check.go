@@ -28,22 +28,33 @@ func (l *Limiter) CheckRequest(ctx context.Context, key string, r *RequestContex
 // Check decides over one query. The error is a [*QueryError]. What is decided in memory does not look at
 // ctx, which takes longer than the decision.
 func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
+	if q.Request == nil {
+		var one [1]charge // more room takes time to clear
+		err = l.check(one[:0], &q, &r)
+		return r, err
+	}
 	var few [fewCharges]charge
+	err = l.check(few[:0], &q, &r)
+	return r, err
+}
+
+func (l *Limiter) check(room []charge, q *Query, r *Result) error {
 	now := l.now()
-	charges, err := l.charges(few[:0], l.set.Load(), &q, 0, &r)
+	charges, err := l.charges(room, l.set.Load(), q, 0, r)
 	if err != nil {
-		return Result{}, l.bad(err)
+		*r = Result{}
+		return l.bad(err)
 	}
 	allowed := l.decide(charges, now, r.List == policy.ListDeny)
 	if r.List == policy.ListNone {
-		result(charges, 0, &r)
+		result(charges, 0, r)
 	}
 	if q.Hits > 0 {
-		r.lease.hold(charges, 0, &q)
+		r.lease.hold(charges, 0, q)
 		count(charges)
 		l.count(allowed, now)
 	}
-	return r, nil
+	return nil
 }
 
 // CheckAll decides over several queries at once, by one set of policies: if one is denied, none is charged,
