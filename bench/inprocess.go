@@ -38,8 +38,9 @@ func measureInProcess(names []string, k *keys, o options) (map[string][]float64,
 
 // fill lets a contender meet every key once.
 func (c *contender) fill(keys int) error {
+	w := newWorker(0)
 	for i := range keys {
-		if _, err := c.check(i); err != nil {
+		if _, err := c.check(w, i); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
@@ -57,10 +58,10 @@ func (c *contender) hammer(keys int, d time.Duration) (checks uint64, took time.
 	start := time.Now()
 	for w := range workers {
 		wg.Go(func() {
-			random := newRandom(w)
+			self := newWorker(w)
 			for errs[w] == nil && time.Since(start) < d {
 				for range batch {
-					if _, errs[w] = c.check(random.below(keys)); errs[w] != nil {
+					if _, errs[w] = c.check(self, self.below(keys)); errs[w] != nil {
 						return
 					}
 				}
@@ -111,9 +112,9 @@ func timeChecks(c *contender, keys int, d time.Duration) (latencies, error) {
 	start := time.Now()
 	for w := range workers {
 		wg.Go(func() {
-			random, h := newRandom(w), &all[w]
+			self, h := newWorker(w), &all[w]
 			for before := time.Since(start); before < d; {
-				if _, errs[w] = c.check(random.below(keys)); errs[w] != nil {
+				if _, errs[w] = c.check(self, self.below(keys)); errs[w] != nil {
 					return
 				}
 				after := time.Since(start)
@@ -212,10 +213,10 @@ func heap() uint64 {
 func allocations(c *contender, keys int) float64 {
 	const checks = 100_000
 	var before, after runtime.MemStats
-	random := newRandom(99)
+	w := newWorker(99)
 	runtime.ReadMemStats(&before)
 	for range checks {
-		_, _ = c.check(random.below(keys)) // an error shows in the other measurements
+		_, _ = c.check(w, w.below(keys)) // an error shows in the other measurements
 	}
 	runtime.ReadMemStats(&after)
 	return float64(after.Mallocs-before.Mallocs) / checks

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"reflect"
 	"slices"
@@ -110,7 +108,7 @@ func readInForce(ctx context.Context, e *env) ([]listedPolicy, error) {
 		all = mergeLoaded(attached)
 		return nil
 	})
-	denied := errors.Is(err, fs.ErrPermission)
+	denied := kernelHidden(err)
 	if err != nil && !denied {
 		return nil, err
 	}

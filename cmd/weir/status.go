@@ -29,14 +29,19 @@ but owing ones.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			daemon := askDaemon(cmd.Context(), e)
 			err := e.inspect(func(d *loader.StateDir, all []loader.Attachment) error { return status(e, d, all, daemon) })
-			if errors.Is(err, fs.ErrPermission) && daemon != nil && daemon.Error == "" {
-				// Who may ask the daemon need not be able to look into the kernel.
+			if kernelHidden(err) && daemon != nil && daemon.Error == "" {
 				daemon.KernelError = err.Error()
 				return status(e, nil, nil, daemon)
 			}
 			return err
 		},
 	}
+}
+
+// kernelHidden tells that err says only that the kernel's state can't be looked at from here: who may ask the daemon
+// need not be root, nor have a bpf file system.
+func kernelHidden(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, loader.ErrNoBPFFS)
 }
 
 // inspect calls look with what is attached. Nothing is no error: all is empty then, and d may be nil.

@@ -22,7 +22,7 @@ const nanosecond Ticks = 1 << tickShift
 type Counting struct {
 	N, Most   uint32 // N is added if the count is at most Most then
 	Expires   Ticks  // what is counted is good until then, at most [DepthMax] away
-	Prolong   bool   // a denial too says until when: what is good for longer is asked for again before
+	Hold      bool   // if N is denied, what there is becomes good until then as well
 	EvictDebt bool   // as in [Charge]
 
 	Count  uint32 // result: with N if that was admitted
@@ -60,7 +60,7 @@ func (t *Table) Count(hash uint64, now Ticks, c *Counting) Taken {
 			e.tag.CompareAndSwap(word, tag{fingerprint: fingerprint}.word())
 			continue
 		case got.used > c.Most || c.N > c.Most-got.used:
-			if c.Prolong && Debt(c.Expires, now) > Debt(tat, now)+DepthMax/16 {
+			if c.Hold && Debt(c.Expires, now) >= Debt(tat, now)+nanosecond {
 				e.tat.CompareAndSwap(uint64(tat), uint64(extended(tat, now, c.Expires)))
 			}
 			c.Count, c.Before, c.After = got.used, tat, tat

@@ -9,8 +9,8 @@ import (
 
 // Instant is one moment by both clocks.
 type Instant struct {
-	Ticks bucket.Ticks  // since the limiter was made; never runs back
-	Unix  time.Duration // since the start of 1970; may be set
+	Ticks bucket.Ticks  // goes on evenly, and wraps as [bucket.Ticks] do
+	Unix  time.Duration // since the start of 1970; somebody may set it, back too
 }
 
 // Bucket is one bucket of a policy: a name in a table. An algorithm may keep more than one entry for it,
@@ -41,8 +41,8 @@ type Algorithm interface {
 	Take(b Bucket, now Instant, hits uint64) Outcome
 	// Peek says what Take would, and takes nothing.
 	Peek(b Bucket, now Instant, hits uint64) Outcome
-	// Refund gives back what Take took, as its Outcome has it: because another policy denied, or, of an
-	// algorithm that counts what is in flight, because it ended.
+	// Refund gives back what Take admitted, as its Outcome has it: because another policy denied, and then
+	// at the same instant; or, of a [Releasing] one, because what was in flight ended.
 	Refund(b Bucket, now Instant, o Outcome, hits uint64)
 	// Reset makes a bucket a full one, as nobody ever asked for it.
 	Reset(b Bucket, now Instant)

@@ -28,37 +28,48 @@ func (l *Limiter) CheckRequest(ctx context.Context, key string, r *RequestContex
 // Check decides over one query. The error is a [*QueryError]. What is decided in memory does not look at
 // ctx, which takes longer than the decision.
 func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
+	if q.Request == nil {
+		var one [1]charge // more room takes time to clear
+		err = l.check(one[:0], &q, &r)
+		return r, err
+	}
 	var few [fewCharges]charge
+	err = l.check(few[:0], &q, &r)
+	return r, err
+}
+
+func (l *Limiter) check(room []charge, q *Query, r *Result) error {
 	now := l.now()
-	charges, err := l.charges(few[:0], &q, 0, &r)
+	charges, err := l.charges(room, l.set.Load(), q, 0, r)
 	if err != nil {
-		return Result{}, l.bad(err)
+		*r = Result{}
+		return l.bad(err)
 	}
 	allowed := l.decide(charges, now, r.List == policy.ListDeny)
 	if r.List == policy.ListNone {
-		result(charges, 0, &r)
+		result(charges, 0, r)
 	}
 	if q.Hits > 0 {
-		r.lease.hold(charges, 0)
+		r.lease.hold(charges, 0, q)
 		count(charges)
-		l.count(spread(charges), allowed, now)
+		l.count(allowed, now)
 	}
-	return r, nil
+	return nil
 }
 
-// CheckAll decides over several queries at once: if one is denied, none is charged, and every result still
-// says what would become of its own query after those before it. What none of them is worth hits of is not counted. There are 1 to [MaxQueries] of them, and as many results. An
-// error concerns the query whose index is returned with it.
+// CheckAll decides over several queries at once, by one set of policies: if one is denied, none is charged,
+// and every result still says what would become of its own query after those before it. There are 1 to
+// [MaxQueries] of them, and as many results. An error concerns the query whose index is returned with it.
 func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result) (bad int, err error) {
 	if len(queries) == 0 || len(queries) > MaxQueries || len(results) != len(queries) {
 		return 0, &QueryError{"queries", fmt.Sprintf("there are %d, and %d results", len(queries), len(results)),
 			fmt.Sprintf("ask 1 to %d, with a result for each", MaxQueries)}
 	}
 	var few [fewCharges]charge
-	charges, now, denied, hits := few[:0], l.now(), false, uint64(0)
+	charges, set, now, denied, hits := few[:0], l.set.Load(), l.now(), false, uint64(0)
 	for i := range queries {
 		results[i] = Result{}
-		if charges, err = l.charges(charges, &queries[i], i, &results[i]); err != nil {
+		if charges, err = l.charges(charges, set, &queries[i], i, &results[i]); err != nil {
 			clear(results)
 			return i, l.bad(err)
 		}
@@ -69,19 +80,19 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 	for i := range queries {
 		if results[i].List == policy.ListNone {
 			result(charges, i, &results[i])
-			results[i].lease.hold(charges, i)
+			results[i].lease.hold(charges, i, &queries[i])
 		}
 	}
 	if hits > 0 {
 		count(charges)
-		l.count(spread(charges), allowed, now)
+		l.count(allowed, now)
 	}
 	return 0, nil
 }
 
 // charges appends the buckets that a query asks to all. If a list decides instead, or nothing at all, r
 // says so.
-func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
+func (l *Limiter) charges(all []charge, set *ruleSet, q *Query, query int, r *Result) ([]charge, error) {
 	r.List = policy.ListNone
 	r.Allowed = true
 	switch {
@@ -91,7 +102,7 @@ func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charg
 		}
 		return append(all, charge{rule: q.Rule, hash: q.Rule.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
 	case q.Request != nil:
-		return l.requestCharges(all, q, query, r)
+		return set.charges(all, q, query, r)
 	}
 	own, err := l.ownRule(q)
 	if err != nil {
@@ -100,13 +111,13 @@ func (l *Limiter) charges(all []charge, q *Query, query int, r *Result) ([]charg
 	return append(all, charge{rule: own, hash: own.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
 }
 
-func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
-	set := l.set.Load()
+// charges is that for a query that the policies judge.
+func (s *ruleSet) charges(all []charge, q *Query, query int, r *Result) ([]charge, error) {
 	if bad := checkRequest(q); bad != nil {
 		return all, bad
 	}
 	v := view{request: q.Request, client: q.Request.ClientIP.Unmap().WithZone(""), key: q.Key}
-	if r.List = set.lists.judge(v.client); r.List != policy.ListNone {
+	if r.List = s.lists.judge(v.client); r.List != policy.ListNone {
 		r.Allowed = r.List == policy.ListAllow
 		if !r.Allowed {
 			r.RetryAfter = Never
@@ -114,25 +125,22 @@ func (l *Limiter) requestCharges(all []charge, q *Query, query int, r *Result) (
 		return all, nil
 	}
 	first := len(all)
-	v.endpoint = policy.CleanEndpoint(q.Request.Endpoint)
-	all = set.find(all, &v)
+	if s.asksEndpoint {
+		v.endpoint = policy.CleanEndpoint(q.Request.Endpoint)
+	}
+	all = s.find(all, &v)
 	for i := first; i < len(all); i++ {
 		all[i].hits, all[i].query, all[i].longest = q.Hits, query, q.longest()
 	}
 	return all, nil
 }
 
-// spread is a number by which to choose a stripe of the totals.
-func spread(charges []charge) uint64 {
-	if len(charges) == 0 {
-		return 0
-	}
-	return charges[0].hash
-}
-
 // count adds a decision to the totals.
-func (l *Limiter) count(hash uint64, allowed bool, since Instant) {
-	l.totals.observe(hash, allowed, (l.now().Ticks - since.Ticks).Duration())
+func (l *Limiter) count(allowed bool, since Instant) {
+	s := &l.totals.stripe[stripe()%totalStripes]
+	if weight := s.count(allowed); weight > 0 {
+		s.time((l.now().Ticks - since.Ticks).Duration(), weight)
+	}
 }
 
 // bad counts a query that can't be decided.

@@ -59,9 +59,12 @@ func (a *concurrency) inFlight(b Bucket, now Instant, s slice) (count uint32, le
 }
 
 func (a *concurrency) Take(b Bucket, now Instant, hits uint64) Outcome {
+	if hits > uint64(a.limit) {
+		return a.Peek(b, now, hits)
+	}
 	s := a.now(now)
 	before, left := a.inFlight(b, now, s)
-	c := a.count(b, now, s, hits, a.limit-before, a.length)
+	c := a.count(b, now, s, hits, a.limit-before, a.length, false)
 	return a.outcome(before, left, &c, hits)
 }
 

@@ -3,14 +3,26 @@ package limiter
 import (
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
-// stripes is into how many parts a counter is split, by the hash of the bucket, so that cores that decide
-// over different buckets do not wait for one another's cache line. A power of two.
-const stripes = 8
+// A counter is split into stripes, each of a cache line of its own, so that cores do not wait for one another:
+// two that added to one line would cost each other more than all else that a decision takes. Powers of two.
+const (
+	ruleStripes  = 16
+	totalStripes = 64
+)
+
+// stripe is a number of the calling goroutine's, most of the time: made of where its stack is, as nothing else
+// tells cores apart that a program may ask.
+func stripe() uint64 {
+	var here byte
+	const stack = 11 // bits: the smallest stack has 2 KiB
+	return uint64(uintptr(unsafe.Pointer(&here))>>stack) * 0x9e3779b97f4a7c15 >> 58
+}
 
 // counters are the decisions of one policy.
-type counters struct{ stripe [stripes]ruleStripe }
+type counters struct{ stripe [ruleStripes]ruleStripe }
 
 type ruleStripe struct {
 	allowed, exceeded, shadowExceeded, refunded, pressure atomic.Uint64
@@ -18,7 +30,7 @@ type ruleStripe struct {
 	_ [3]uint64 // to a cache line
 }
 
-func (c *counters) of(hash uint64) *ruleStripe { return &c.stripe[hash%stripes] }
+func (c *counters) of(stripe uint64) *ruleStripe { return &c.stripe[stripe%ruleStripes] }
 
 // ruleCount is the sum of a policy's stripes.
 type ruleCount struct{ allowed, exceeded, shadowExceeded, refunded, pressure uint64 }
@@ -42,7 +54,7 @@ var durationBounds = [...]time.Duration{
 }
 
 // totals are the decisions of a limiter.
-type totals struct{ stripe [stripes]totalStripe }
+type totals struct{ stripe [totalStripes]totalStripe }
 
 type totalStripe struct {
 	allowed, exceeded atomic.Uint64
@@ -52,25 +64,42 @@ type totalStripe struct {
 	_ [1]uint64 // to a cache line
 }
 
-func (t *totals) observe(hash uint64, allowed bool, took time.Duration) {
-	s := &t.stripe[hash%stripes]
+// Of each stripe the first decisions are timed, and then every sixteenth, which counts for as many: to look
+// at the clock once more would take a good part of the time that a decision takes.
+const (
+	timedFirst = 64
+	timedEvery = 16
+)
+
+// count adds a decision, and returns how many its duration is to count for: 0 if it need not be known.
+func (s *totalStripe) count(allowed bool) (weight uint64) {
+	n := &s.exceeded
 	if allowed {
-		s.allowed.Add(1)
-	} else {
-		s.exceeded.Add(1)
+		n = &s.allowed
 	}
+	switch nth := n.Add(1); {
+	case nth <= timedFirst:
+		return 1
+	case nth%timedEvery == 0:
+		return timedEvery
+	}
+	return 0
+}
+
+func (s *totalStripe) time(took time.Duration, weight uint64) {
 	i := 0
 	for i < len(durationBounds) && took > durationBounds[i] {
 		i++
 	}
-	s.durations[i].Add(1)
-	s.nanoseconds.Add(uint64(max(took, 0)))
+	s.durations[i].Add(weight)
+	s.nanoseconds.Add(uint64(max(took, 0)) * weight)
 }
 
 // totalCount is the sum of a limiter's stripes.
 type totalCount struct {
 	allowed, exceeded uint64
-	took              time.Duration
+	timed             uint64        // decisions that took stands for
+	took              time.Duration // together
 	durations         [len(durationBounds) + 1]uint64
 }
 
@@ -81,7 +110,9 @@ func (t *totals) sum() (n totalCount) {
 		n.exceeded += s.exceeded.Load()
 		n.took += time.Duration(s.nanoseconds.Load())
 		for b := range s.durations {
-			n.durations[b] += s.durations[b].Load()
+			d := s.durations[b].Load()
+			n.durations[b] += d
+			n.timed += d
 		}
 	}
 	return n

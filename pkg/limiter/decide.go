@@ -79,12 +79,13 @@ func (l *Limiter) refund(charges []charge, now Instant) {
 
 // count tells each policy what it decided. A question without hits is none.
 func count(charges []charge) {
+	mine := stripe()
 	for i := range charges {
 		c := &charges[i]
 		if c.hits == 0 {
 			continue
 		}
-		n := c.rule.counters.of(c.hash)
+		n := c.rule.counters.of(mine)
 		switch {
 		case c.taken:
 			n.allowed.Add(1)

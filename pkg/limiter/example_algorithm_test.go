@@ -29,13 +29,9 @@ func newPenalty(p policy.Policy) (limiter.Algorithm, error) {
 func (a *penalty) Take(b limiter.Bucket, now limiter.Instant, hits uint64) limiter.Outcome {
 	c := bucket.Counting{
 		N: uint32(min(hits, 1<<20)), Most: a.limit, EvictDebt: true,
-		Expires: now.Ticks + bucket.AtNanoseconds(uint64(a.window)),
+		Expires: now.Ticks + bucket.AtNanoseconds(uint64(a.window)), Hold: true,
 	}
 	admitted := b.Table.Count(b.Hash, now.Ticks, &c)&bucket.Admitted != 0
-	if !admitted {
-		again := bucket.Counting{N: 0, Most: 1 << 30, Expires: c.Expires, EvictDebt: true}
-		b.Table.Count(b.Hash, now.Ticks, &again)
-	}
 	return a.outcome(c.Count, admitted, a.window)
 }
 

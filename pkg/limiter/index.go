@@ -20,9 +20,6 @@ type metadataIndex struct {
 	values map[string][]*Rule
 }
 
-// dimensions is how many lists a request may find, but for those of metadata.
-const dimensions = 5
-
 // maxMetadataIndexes bounds the looks that metadata cost. Names beyond them are rare; their policies are
 // matched one by one.
 const maxMetadataIndexes = 3
@@ -112,26 +109,49 @@ func firstSegment(path string) (segment string, whole bool) {
 	return segment, whole
 }
 
-// candidates are the rules that may apply, in lists of falling priority each. None is in two of them.
-func (x *index) candidates(v *view) (found [dimensions + maxMetadataIndexes][]*Rule) {
-	found[0] = x.otherwise
+// find appends the buckets of the rules that apply, from first on in the order of evaluation.
+func (x *index) find(all []charge, first int, v *view) []charge {
+	all = apply(x.otherwise, all, first, v)
 	if len(x.users) > 0 {
-		found[1] = x.users[v.request.UserID]
+		all = apply(x.users[v.request.UserID], all, first, v)
 	}
 	if len(x.exact) > 0 {
-		found[2] = x.exact[v.endpoint]
+		all = apply(x.exact[v.endpoint], all, first, v)
 	}
 	if len(x.segments) > 0 {
 		segment, _ := firstSegment(v.endpoint)
-		found[3] = x.segments[segment]
+		all = apply(x.segments[segment], all, first, v)
 	}
 	if len(x.roles) > 0 {
-		found[4] = x.roles[v.request.UserRole]
+		all = apply(x.roles[v.request.UserRole], all, first, v)
 	}
 	for i := range x.metadata {
-		if value, there := v.request.Metadata[x.metadata[i].name]; there {
-			found[dimensions+i] = x.metadata[i].values[value]
+		if value := v.request.Metadata[x.metadata[i].name]; value != "" {
+			all = apply(x.metadata[i].values[value], all, first, v)
 		}
 	}
-	return found
+	return all
+}
+
+// apply appends the buckets of those rules of a list that match.
+func apply(list []*Rule, all []charge, first int, v *view) []charge {
+	for _, r := range list {
+		endpoint, ok := r.match.match(v)
+		if !ok {
+			continue
+		}
+		if hash, ok := r.bucketOf(v, endpoint); ok {
+			all = insert(all, first, r, hash)
+		}
+	}
+	return all
+}
+
+// insert keeps the charges from first on in the order of evaluation, in which each list is.
+func insert(all []charge, first int, r *Rule, hash uint64) []charge {
+	all = append(all, charge{rule: r, hash: hash})
+	for i := len(all) - 1; i > first && all[i-1].rule.order > all[i].rule.order; i-- {
+		all[i-1], all[i] = all[i], all[i-1]
+	}
+	return all
 }

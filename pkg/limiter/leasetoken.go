@@ -25,7 +25,7 @@ const (
 // LeaseToken is what a client that is not in this process can end its request with, by
 // [Limiter.ReleaseToken]; empty if the result holds nothing. The result must not be released as well.
 func (l *Limiter) LeaseToken(r *Result) string {
-	all := r.lease.all()
+	all := r.lease.releasing()
 	if len(all) == 0 || len(all) > maxGrants {
 		return ""
 	}
@@ -65,14 +65,16 @@ func (l *Limiter) ReleaseToken(token string) error {
 	for at := nonceSize; at < len(text); at += grantSize {
 		word := func(i int) uint64 { return binary.BigEndian.Uint64(text[at+8*i:]) }
 		if r := set.byHash[word(0)]; r != nil && r.releases { // else the policy went, and what is in flight with it
-			holds = append(holds, held{r, word(1), word(2), word(3)})
+			holds = append(holds, held{rule: r, hash: word(1), grant: word(2), hits: word(3)})
 			longest = max(longest, r.policy.Window)
 		}
 	}
 	if len(holds) > 0 && !l.firstUse(text[:nonceSize], now, 2*longest) {
 		return &QueryError{"lease", "was released before", mend}
 	}
-	l.giveBack(holds, now)
+	for i := range holds {
+		l.giveBack(&holds[i], now)
+	}
 	return nil
 }
 

@@ -44,7 +44,7 @@ type Limiter struct {
 	sealKey    [32]byte // of lease tokens
 
 	set     atomic.Pointer[ruleSet]
-	totals  totals
+	totals  *totals // allocated by itself, which aligns it
 	invalid atomic.Uint64
 
 	// Of limits that come with a query.
@@ -73,7 +73,7 @@ func New(o Options) (*Limiter, error) {
 	}
 	l := &Limiter{
 		table: table, hasher: newHasher(), now: o.Clock, algorithms: maps.Clone(o.Algorithms), made: time.Now(),
-		own: &counters{}, ruleCounters: map[string]*counters{},
+		totals: &totals{}, own: &counters{}, ruleCounters: map[string]*counters{},
 	}
 	_, _ = rand.Read(l.sealKey[:]) // never fails
 	l.ownSpace = l.hasher.space("own", "", policy.DefaultIPv4Prefix, policy.DefaultIPv6Prefix)

@@ -26,7 +26,7 @@ func TestFindsWhatClassifyRequestFinds(t *testing.T) {
 			key, r := drawRequest(t)
 			want := policy.ClassifyRequest(doc.Policies, doc.Lists(), key, r)
 			var result Result
-			got, err := l.requestCharges(nil, &Query{Key: key, Request: &r}, 0, &result)
+			got, err := l.set.Load().charges(nil, &Query{Key: key, Request: &r}, 0, &result)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,6 +83,45 @@ func TestAddressesHowever(t *testing.T) {
 		if err != nil || r.Remaining != uint64(9-i) {
 			t.Errorf("%s: %+v, %v", text, r, err)
 		}
+	}
+}
+
+// TestListsAmongSeveral: one client of the deny list denies all that is asked with it, and one of the allow
+// list costs nothing.
+func TestListsAmongSeveral(t *testing.T) {
+	l := newLimiter(t, newFakeClock())
+	doc := policy.Document{
+		Policies: l7(policy.Policy{Name: "p", Scope: policy.ScopeGlobal, Limit: 10, Window: time.Second}),
+		Allow:    []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}, Deny: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+	}
+	if err := l.Replace(doc); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(left uint64, want []bool, addresses ...string) {
+		t.Helper()
+		var queries []Query
+		for _, a := range addresses {
+			queries = append(queries, Query{Request: &RequestContext{ClientIP: addr(a)}, Hits: 1})
+		}
+		results := make([]Result, len(queries))
+		if _, err := l.CheckAll(t.Context(), queries, results); err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range results {
+			if r.Allowed != want[i] {
+				t.Errorf("%s: %+v", addresses[i], r)
+			}
+		}
+		if got := l.left(t, "p"); got != left {
+			t.Errorf("%d left after %v", got, addresses)
+		}
+	}
+	ask(9, []bool{true, true}, "10.0.0.1", "192.0.2.1")
+	ask(9, []bool{true, false, true}, "192.0.2.1", "10.0.0.2", "10.0.0.1")
+	ask(9, []bool{false, true}, "10.0.0.2", "192.0.2.1")
+	ask(7, []bool{true, true}, "192.0.2.1", "192.0.2.2")
+	if s := l.Counters(); s.TotalRequests != 4 || s.AllowedRequests != 2 || s.Policies[0].Refunded != 2 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -1,6 +1,8 @@
 package limiter
 
 import (
+	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -162,8 +164,14 @@ func TestHits(t *testing.T) {
 		if r := ask(1 << 63); r.Allowed || r.RetryAfter != Never {
 			t.Errorf("far too many: %+v", r)
 		}
+		if r := ask(math.MaxUint64); r.Allowed || r.RetryAfter != Never {
+			t.Errorf("all that there are: %+v", r)
+		}
 		if r := ask(7); !r.Allowed || r.Remaining != 3 {
 			t.Errorf("seven: %+v", r)
+		}
+		if r := ask(math.MaxUint64); r.Allowed || r.RetryAfter != Never || r.Remaining != 3 {
+			t.Errorf("all that there are: %+v", r)
 		}
 		if r := ask(4); r.Allowed || r.Remaining != 3 || r.RetryAfter <= 0 || r.RetryAfter > time.Second {
 			t.Errorf("four of three: %+v", r)
@@ -174,10 +182,37 @@ func TestHits(t *testing.T) {
 		if r := ask(0); r.Allowed || r.RetryAfter <= 0 {
 			t.Errorf("a question about nothing: %+v", r)
 		}
-		if s := l.Stats(t.Context()); s.TotalRequests != 5 || s.AllowedRequests != 2 || s.Policies[0].Hits != 5 {
+		if s := l.Stats(t.Context()); s.TotalRequests != 7 || s.AllowedRequests != 2 || s.Policies[0].Hits != 7 {
 			t.Errorf("questions were counted: %+v", s)
 		}
 	})
+}
+
+// TestLargestCounts: nothing overflows at the largest limit.
+func TestLargestCounts(t *testing.T) {
+	for _, a := range allAlgorithms {
+		if bucketed(a) {
+			continue
+		}
+		r := newRuled(t, newFakeClock(), a, math.MaxUint32, time.Hour, math.MaxUint32)
+		for _, hits := range []uint64{math.MaxUint32 + 1, math.MaxUint64, 1 << 33} {
+			if took, peeked := r.take(hits), r.peek(hits); took.Admitted || peeked.Admitted || took.RetryAfter != Never {
+				t.Errorf("%s: %d hits: %+v, %+v", a, hits, took, peeked)
+			}
+		}
+		if o := r.take(math.MaxUint32 - 1); !o.Admitted || o.Remaining != 1 {
+			t.Errorf("%s: %+v", a, o)
+		}
+		for _, hits := range []uint64{2, math.MaxUint32, math.MaxUint64} {
+			if took, peeked := r.take(hits), r.peek(hits); took.Admitted || peeked.Admitted || took.Remaining != 1 {
+				t.Errorf("%s: %d hits: %+v, %+v", a, hits, took, peeked)
+			}
+		}
+		r.rule.algorithm.Reset(r.bucket(), r.now())
+		if o := r.take(math.MaxUint32); !o.Admitted || o.Remaining != 0 {
+			t.Errorf("%s: %+v", a, o)
+		}
+	}
 }
 
 // TestLoosenedPolicyOwesNoMoreThanItsBurst: debts from a slower limit are cut, for a queue as well.
@@ -237,5 +272,36 @@ func TestPressureDrop(t *testing.T) {
 		if got := l.table.Occupancy(c.now().Ticks).Owing; dropped < 2*MinEntries || got != 4*MinEntries-dropped {
 			t.Errorf("%d dropped, %d owe", dropped, got)
 		}
+	})
+}
+
+// TestDeniedLeaveNoTrace: of two buckets one is asked for more, several times in one call that something else
+// denies; nobody can tell them apart, then or later.
+func TestDeniedLeaveNoTrace(t *testing.T) {
+	eachAlgorithm(t, func(t *testing.T, a policy.Algorithm) {
+		rapid.Check(t, func(t *rapid.T) {
+			r, limit, burst, window := drawRuled(t, a)
+			twin := newRuled(t, r.fakeClock, a, limit, window, burst)
+			one, err := r.NewRule(policy.Policy{Name: "one", Limit: 1, Window: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range rapid.IntRange(1, 40).Draw(t, "arrivals") {
+				r.advance(drawGap(t, r.fakeClock, limit, window))
+				queries := []Query{{Rule: one, Key: "k", Hits: 2}} // will never pass
+				for range rapid.IntRange(0, 4).Draw(t, "denied") {
+					at := rapid.IntRange(0, len(queries)).Draw(t, "at")
+					queries = slices.Insert(queries, at, Query{Rule: r.rule, Key: "k", Hits: drawHits(t, burst)})
+				}
+				if _, err := r.CheckAll(t.Context(), queries, make([]Result, len(queries))); err != nil {
+					t.Fatal(err)
+				}
+				hits := drawHits(t, burst)
+				got, want := r.take(hits), twin.take(hits)
+				if got.Found = want.Found; got != want {
+					t.Fatalf("%d hits: %+v, and without what was denied %+v", hits, got, want)
+				}
+			}
+		})
 	})
 }

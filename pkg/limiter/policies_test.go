@@ -113,13 +113,6 @@ func TestTenThousandPolicies(t *testing.T) {
 		if len(found) != 1 || found[0].rule.policy.Name != fmt.Sprint("p", i) {
 			t.Fatalf("%d: %+v", i, found)
 		}
-		candidates := 0
-		for _, list := range l.set.Load().index.candidates(&v) {
-			candidates += len(list)
-		}
-		if candidates > 1 {
-			t.Fatalf("%d: %d candidates", i, candidates)
-		}
 	}
 	if err := l.Replace(policy.Document{Policies: l7(append(manyPolicies(policy.MaxPolicies), perUser("one-more", 1))...)}); err == nil {
 		t.Error("one more was taken")

@@ -48,6 +48,8 @@ type Query struct {
 	// MaxDelay is the longest [Result.Delay] that the asker would wait: what would have to wait longer is
 	// denied, and takes no place in the queue. 0: any; negative: none.
 	MaxDelay time.Duration
+	// Refundable keeps what is charged with the result, for [Limiter.Refund].
+	Refundable bool
 }
 
 // longest is the longest wait that a query may be told.

@@ -180,3 +180,21 @@ func FuzzCheck(f *testing.F) {
 		clock.advance(10 * time.Millisecond)
 	})
 }
+
+// TestPlain: eight bytes at a time are as one by one.
+func TestPlain(t *testing.T) {
+	for length := range 20 {
+		for at := range length {
+			for c := range 256 {
+				text := []byte(strings.Repeat("é~ \x80", 8)[:length])
+				text[at] = byte(c)
+				if problem, _ := textFault(string(text), mayBeEmpty); plain(string(text)) != (problem == "") {
+					t.Fatalf("%q", text)
+				}
+			}
+		}
+	}
+	if !plain(strings.Repeat("x", MaxKey)) || plain(strings.Repeat("x", MaxKey+1)) {
+		t.Error("length")
+	}
+}

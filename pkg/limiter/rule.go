@@ -62,9 +62,9 @@ func headersOf(p policy.Policy) []Header {
 }
 
 // NewRule makes a limit that queries can name, from a policy of any scope: what a bucket is for, the
-// query's key says. Rules of one name share their buckets, and their counters, which a rule of the same
-// name as a policy does not with that. Of the policy, what finds requests has no meaning here, and the
-// bounds of policies do not hold but those of its algorithm.
+// query's key says. Rules of one name share their buckets and their counters; with a policy of that name they
+// share neither. Of the policy, what finds requests has no meaning here, and no bounds hold but those of
+// its algorithm.
 func (l *Limiter) NewRule(p policy.Policy) (*Rule, error) {
 	p.Scope = "rule"
 	l.mu.Lock()
@@ -79,4 +79,10 @@ func (l *Limiter) NewRule(p policy.Policy) (*Rule, error) {
 	}
 	l.ruleCounters[p.Name] = c
 	return r, nil
+}
+
+// asksEndpoint tells whether finding a bucket takes the endpoint.
+func (r *Rule) asksEndpoint() bool {
+	return r.match.endpoints != nil || r.policy.Scope == policy.ScopePerEndpoint ||
+		slices.ContainsFunc(r.template.Parts(), func(p policy.TemplatePart) bool { return p.Field == policy.FieldEndpoint })
 }

@@ -17,6 +17,8 @@ type ruleSet struct {
 	byName   map[string]*Rule
 	byHash   map[uint64]*Rule // of the name, for lease tokens
 	index    index
+	// asksEndpoint tells whether any of them looks at the endpoint, which then has to be clean.
+	asksEndpoint bool
 }
 
 func newRuleSet(doc policy.Document) *ruleSet {
@@ -43,6 +45,7 @@ func (l *Limiter) compile(doc policy.Document, before *ruleSet) (*ruleSet, error
 			return nil, &InvalidError{[]policy.Fault{{Path: path, Problem: err.Error(), Mend: "give it what it takes, or choose another"}}}
 		}
 		s.rules, s.byName[p.Name] = append(s.rules, r), r
+		s.asksEndpoint = s.asksEndpoint || r.asksEndpoint()
 		s.byHash[maphash.String(l.hasher.seed, p.Name)] = r
 	}
 	for i, r := range s.rules {
@@ -76,30 +79,7 @@ func (l *Limiter) newPolicyRule(p policy.Policy, c *counters) (*Rule, error) {
 // find appends the buckets of the policies that apply to a request, in the order of evaluation.
 func (s *ruleSet) find(all []charge, v *view) []charge {
 	first := len(all)
-	found := s.index.candidates(v)
-	for _, list := range found {
-		for _, r := range list {
-			endpoint, ok := r.match.match(v)
-			if !ok {
-				continue
-			}
-			hash, ok := r.bucketOf(v, endpoint)
-			if !ok {
-				continue
-			}
-			all = insert(all, first, charge{rule: r, hash: hash})
-		}
-	}
-	return dropReplaced(all, first)
-}
-
-// insert keeps the charges from first on in the order of evaluation. They come nearly so.
-func insert(all []charge, first int, c charge) []charge {
-	all = append(all, c)
-	for i := len(all) - 1; i > first && all[i-1].rule.order > all[i].rule.order; i-- {
-		all[i-1], all[i] = all[i], all[i-1]
-	}
-	return all
+	return dropReplaced(s.index.find(all, first, v), first)
 }
 
 // dropReplaced takes out what others that apply replace. All have their say, those that are replaced

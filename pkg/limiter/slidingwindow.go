@@ -44,9 +44,12 @@ func (a *slidingWindow) covered(count uint32, left time.Duration) uint32 {
 }
 
 func (a *slidingWindow) Take(b Bucket, now Instant, hits uint64) Outcome {
+	if hits > uint64(a.limit) {
+		return a.Peek(b, now, hits)
+	}
 	s := a.at(now.Unix)
 	before := a.past(b, now, s)
-	c := a.count(b, now, s, hits, a.limit-before.covered, a.length)
+	c := a.count(b, now, s, hits, a.limit-before.covered, a.length, false)
 	return a.outcome(s, before, &c, hits)
 }
 
@@ -81,14 +84,14 @@ func (a *slidingWindow) outcome(s slice, before past, c *counted, hits uint64) O
 	return o
 }
 
-// wait is how long it takes until hits, no more than the limit, fit if nobody else comes.
+// wait is how long it takes until hits fit if nobody else comes.
 func (a *slidingWindow) wait(s slice, before past, c *counted, hits uint64) time.Duration {
 	limit := uint64(a.limit)
-	if uint64(c.count)+hits <= limit { // in this window, as soon as enough of the last one is out of sight
-		return min(a.until(before.count, uint32(limit-uint64(c.count)-hits))-s.elapsed, before.left)
-	}
-	if hits > limit {
+	switch {
+	case hits > limit:
 		return Never
+	case uint64(c.count)+hits <= limit: // in this window, as soon as enough of the last one is out of sight
+		return min(a.until(before.count, uint32(limit-uint64(c.count)-hits))-s.elapsed, before.left)
 	}
 	return min(s.left+a.until(c.count, uint32(limit-hits)), c.left) // in the next, when this one is the last
 }

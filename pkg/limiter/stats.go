@@ -35,8 +35,8 @@ func (l *Limiter) Counters() Stats {
 		AllowedRequests: n.allowed, ExceededRequests: n.exceeded, InvalidRequests: l.invalid.Load(),
 		ActivePolicies: len(set.rules), Policies: []PolicyStats{},
 	}
-	if s.TotalRequests > 0 {
-		s.AverageLatencyMS = float64(n.took) / float64(s.TotalRequests) / float64(time.Millisecond)
+	if n.timed > 0 {
+		s.AverageLatencyMS = float64(n.took) / float64(n.timed) / float64(time.Millisecond)
 	}
 	for _, r := range set.rules {
 		s.add(r.policy.Name, string(r.policy.Mode), r.counters)
@@ -75,7 +75,8 @@ func (l *Limiter) ruleCountersOf(name string) *counters {
 	return l.ruleCounters[name]
 }
 
-// Durations is a histogram of how long decisions took.
+// Durations is a histogram of how long decisions took. Of many, every sixteenth is timed and counts for as many,
+// so that its count may be a little less than there were.
 type Durations struct {
 	Bounds []time.Duration // upper, included
 	Counts []uint64        // of each bound, not cumulated, and one more for what took longer

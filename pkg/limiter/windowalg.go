@@ -56,11 +56,11 @@ type counted struct {
 	outcome  Outcome
 }
 
-// count adds hits to a window's counter if they are at most most then. They are good for a time.
-func (w *window) count(b Bucket, now Instant, s slice, hits uint64, most uint32, good time.Duration) counted {
+// count adds hits, no more than the limit, to a window's counter if they are at most most then. They are good for a time, and held for
+// it if a denial shall not let them be forgotten.
+func (w *window) count(b Bucket, now Instant, s slice, hits uint64, most uint32, good time.Duration, hold bool) counted {
 	c := bucket.Counting{
-		N: uint32(min(hits, math.MaxUint32)), Most: most, Expires: now.Ticks + ticks(good), EvictDebt: w.evictDebt,
-		Prolong: w.length > bucket.DepthMax.Duration(),
+		N: uint32(hits), Most: most, Expires: now.Ticks + ticks(good), Hold: hold, EvictDebt: w.evictDebt,
 	}
 	flags := b.Table.Count(s.hash(b), now.Ticks, &c)
 	for tries := 0; flags&bucket.Contended != 0 && tries < contendedTries; tries++ {
@@ -83,7 +83,7 @@ func (w *window) count(b Bucket, now Instant, s slice, hits uint64, most uint32,
 func (w *window) look(b Bucket, now Instant, s slice, hits uint64, most uint32) counted {
 	hash := s.hash(b)
 	count, left := b.Table.Counted(hash, now.Ticks)
-	c := counted{count: count, left: left.Duration(), admitted: uint64(count)+hits <= uint64(most)}
+	c := counted{count: count, left: left.Duration(), admitted: hits <= uint64(most) && uint64(count) <= uint64(most)-hits}
 	if c.admitted && !w.evictDebt && b.Table.Pressed(hash, now.Ticks) {
 		c.admitted, c.lost, c.outcome.Pressure = false, true, true
 	}
@@ -132,8 +132,11 @@ func newFixedWindow(p policy.Policy) (Algorithm, error) {
 }
 
 func (a *fixedWindow) Take(b Bucket, now Instant, hits uint64) Outcome {
+	if hits > uint64(a.limit) {
+		return a.Peek(b, now, hits)
+	}
 	s := a.at(now.Unix)
-	c := a.count(b, now, s, hits, a.limit, s.left)
+	c := a.count(b, now, s, hits, a.limit, s.left, true)
 	return a.outcome(s, &c, hits)
 }
 

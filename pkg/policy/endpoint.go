@@ -12,8 +12,8 @@ import "strings"
 // servers tell the two apart. The empty text, which stands for a path that nobody knows, stays too. It
 // allocates only if a segment has to be changed.
 func CleanEndpoint(endpoint string) string {
-	if endpoint == "" {
-		return ""
+	if endpoint == "" || isClean(endpoint) {
+		return endpoint
 	}
 	path := cutToPath(endpoint)
 	if path == "" {

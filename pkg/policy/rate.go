@@ -6,9 +6,12 @@ import (
 	"time"
 )
 
-// Rate returns the limit for people: "1000/s", "10/min", "5 MB/s", "100/10s".
+// Rate returns the limit for people: "1000/s", "10/min", "5 MB/s", "100/10s", "3 in flight".
 // It is exact; bytes are counted in powers of 1000.
 func (p Policy) Rate() string {
+	if p.Algorithm == AlgorithmConcurrency {
+		return fmt.Sprintf("%d in flight", p.Limit)
+	}
 	return rate{limit: p.Limit, window: p.Window, unit: p.Unit}.String()
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ policies:
   - {name: per-user, scope: per_user, limit: 2, window: 24h, match: {endpoints: ["/account/*", "/open/*"]}}
   - {name: orders, scope: per_ip, layer: l7, limit: 1, window: 24h, match: {methods: [POST], endpoints: ["/orders/{id}/items"]}}
   - {name: storm, scope: global, limit: 200, window: 24h, match: {endpoints: [/storm]}}
+  - {name: watched, scope: per_ip, layer: l7, mode: shadow, limit: 1, window: 24h, match: {endpoints: [/watched]}}
 deny: [127.0.0.66]
 `
 
@@ -77,6 +79,15 @@ func (r *rig) startWeir() {
 		answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
 	})
+}
+
+// TestWeirFile has weir read the file of docs/integrations with the policies that it has itself.
+func TestWeirFile(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "weir.yaml", document(t, "weir.yaml"))
+	if out, err := exec.Command(os.Getenv(weirVariable), "policy", "validate", filepath.Join(dir, "weir.yaml")).CombinedOutput(); err != nil {
+		t.Errorf("weir policy validate: %v\n%s", err, out)
+	}
 }
 
 // app is what is to be protected. It remembers who came.

@@ -40,6 +40,7 @@ func (p proxy) run(t *testing.T) {
 		}{
 			{"admitted", p.admitted},
 			{"denied", p.denied},
+			{"shadow", p.shadow},
 			{"addresses", addresses},
 			{"keys", keys},
 			{"users", users},
@@ -152,6 +153,21 @@ func (p proxy) denied(r *rig) {
 	for _, name := range p.reason {
 		if body.Error.Details[name] == nil {
 			r.Errorf("body has no %s: %s", name, a.body)
+		}
+	}
+}
+
+// shadow: what would be denied passes, and somebody is told.
+func (p proxy) shadow(r *rig) {
+	q := question{from: "127.0.0.4", path: "/watched"}
+	for i, want := range []string{"", "watched"} {
+		a := r.want(200, q)
+		told := a.header
+		if p.quiet {
+			told = r.app.visits("/watched")[i].header
+		}
+		if got := told.Get("X-RateLimit-Shadow"); got != want {
+			r.Errorf("X-RateLimit-Shadow: %q, want %q", got, want)
 		}
 	}
 }
