@@ -37,12 +37,12 @@ policy explain shows:
 		newBucketSubcommand(e, &cobra.Command{
 			Use:     "get POLICY KEY",
 			Short:   "Show the tokens in a bucket, and when the next one comes",
-			Example: "  weir bucket get per-client 203.0.113.7\n  weir bucket get per-client 2001:db8::1 -o json\n  weir bucket get resolver udp/53 --direction ingress",
+			Example: "  weir bucket get per-client 203.0.113.7\n  weir bucket get per-client 2001:db8::1 -o json\n  weir bucket get resolver udp/53 --direction ingress\n  weir bucket get per-user alice",
 		}, getBucket, getRequestBucket),
 		newBucketSubcommand(e, &cobra.Command{
 			Use:     "reset POLICY KEY",
 			Short:   "Fill a bucket, at once",
-			Example: "  weir bucket reset per-client 203.0.113.7",
+			Example: "  weir bucket reset per-client 203.0.113.7\n  weir bucket reset per-user alice",
 		}, resetBucket, resetRequestBucket),
 	)
 	return cmd
@@ -66,6 +66,7 @@ func newBucketSubcommand(
 	cmd.Flags().StringVar(&at.iface, "interface", "", "whose policy of that name, if they differ between interfaces")
 	cmd.Flags().StringVar((*string)(&at.direction), "direction", "", "ingress or egress, whose buckets are not the same, if the policy has both")
 	_ = cmd.RegisterFlagCompletionFunc("interface", completeInterface) // fails only for a flag that is not there
+	completeWith(cmd, "direction", "ingress", "egress")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := at.check(); err != nil {
 			return err
@@ -79,7 +80,7 @@ func newBucketSubcommand(
 		case r != nil:
 			return doRequest(cmd.Context(), e, r)
 		}
-		return e.inspect(func(d *loader.StateDir, all []loader.Attachment) (err error) {
+		err = e.inspect(func(d *loader.StateDir, all []loader.Attachment) (err error) {
 			if d == nil || len(all) == 0 {
 				return nothingAttached(e)
 			}
@@ -95,6 +96,7 @@ func newBucketSubcommand(
 			}
 			return errors.Join(do(e, b), b.table.Close())
 		})
+		return e.unknownToDaemon(cmd.Context(), args[0], err)
 	}
 	return cmd
 }

@@ -42,7 +42,13 @@ have to tell the two apart read .allowed of -o json, which a failure does not pr
   weir check --ip 203.0.113.7 --method POST --endpoint /login
   weir check --user alice --role premium --metadata tenant=acme --hits 5 -o json
   printenv API_KEY | weir check --api-key-file - --endpoint /api/v2/orders --exit-code`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("want one key or none (see: %s --help)", c.CommandPath())
+			}
+			return nil
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := f.query(e, cmd, args)
 			if err != nil {

@@ -125,6 +125,9 @@ func changePolicies(ctx context.Context, e *env, o order, dryRun bool) error {
 			return err
 		})
 	}
+	if err != nil && !its && o.policy != "" {
+		return e.unknownToDaemon(ctx, o.policy, err)
+	}
 	if err != nil {
 		return err
 	}

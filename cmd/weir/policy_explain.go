@@ -78,6 +78,7 @@ they are known. Of each policy that is charged it is shown which of its buckets 
 	r.add(cmd)
 	flags.StringVar(&key, "key", "", "what the caller names itself, as weir check's KEY")
 	flags.StringVarP(&file, "config", "c", "", "explain the policies of this configuration file")
+	completeWith(cmd, "direction", "ingress", "egress")
 	_ = cmd.RegisterFlagCompletionFunc("iface", completeInterface) // fails only for a flag that is not there
 	return cmd
 }
@@ -242,11 +243,20 @@ func outcome(c policy.Classification) (verdict, sentence string) {
 	case c.List == policy.ListBan:
 		return "drop", fmt.Sprintf("it is dropped: %s is banned", c.Prefix)
 	case enforcing != nil:
-		return "limited", "it passes if " + strings.Join(enforcing, " and ") + " " + admits(len(enforcing)) + " it"
+		return "limited", "it passes if " + andList(enforcing) + " " + admits(len(enforcing)) + " it"
 	case watching != nil:
-		return "pass", "it passes, and is counted by " + strings.Join(watching, " and ") + " in shadow"
+		return "pass", "it passes, and is counted by " + andList(watching) + " in shadow"
 	}
 	return "pass", "it passes: no policy applies"
+}
+
+// andList joins names as a sentence does: a, b and c.
+func andList(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 func admits(n int) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -160,4 +161,28 @@ func bucketsText(p policy.Policy) string {
 		return "each " + p.Key
 	}
 	return string(p.Scope)
+}
+
+// unknownToDaemon is err, with which the kernel kept what it has of a policy, or has nothing. If a daemon
+// answers, and does not know the policy either, that is what the user wants to hear.
+func (e *env) unknownToDaemon(ctx context.Context, name string, err error) error {
+	if !kernelHidden(err) && !errors.Is(err, loader.ErrNothingAttached) {
+		return err
+	}
+	c, daemonErr := e.daemon(ctx)
+	if c == nil || daemonErr != nil {
+		return err
+	}
+	var doc policy.Document
+	if c.ask(ctx, http.MethodGet, "/v1/policies", nil, &doc) != nil {
+		return err
+	}
+	var names []string
+	for _, p := range doc.Policies {
+		names = append(names, p.Name)
+	}
+	if slices.Contains(names, name) {
+		return err
+	}
+	return unknownPolicy(name, names, "loaded")
 }

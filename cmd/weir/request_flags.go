@@ -33,6 +33,10 @@ func (f *requestFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.apiKey, "api-key", "", "API key; others on this machine can see it: see --api-key-file")
 	flags.StringVar(&f.apiKeyFile, "api-key-file", "", "file whose first line is the API key; - for the standard input")
 	flags.StringToStringVar(&f.metadata, "metadata", nil, "further name=value of the request; may be repeated")
+	completeWith(cmd, "method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+	for _, name := range []string{"ip", "endpoint", "user", "role", "api-key", "metadata"} {
+		completeWith(cmd, name)
+	}
 }
 
 // given lists the flags of these that were given, as they are written.

@@ -43,10 +43,14 @@ func newRootCommand(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "weir",
 		Short: "A rate limiter whose first line is in the kernel",
-		Long: `weir gives every source of traffic its own token bucket, in an XDP program at line rate.
+		Long: `weir limits packets in the kernel, and requests for whoever asks it.
 
-Begin with "weir doctor", which tells whether this machine has what it needs, and "weir demo", which
-shows in a private network what weir does.`,
+Every source of packets has its own token bucket, in an XDP program at line rate. Begin with "weir doctor",
+which tells whether this machine has what that needs, and "weir demo", which shows in a private network what
+it does.
+
+Requests are limited by user, API key, address, endpoint and more: layer 7. That needs neither root nor the
+kernel's part. Begin with "weir run -c FILE" and "weir check", which asks it as a proxy would.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -65,6 +69,7 @@ shows in a private network what weir does.`,
 	flags.StringVar(&e.stateDir, "bpffs", loader.DefaultStateDir, "state directory, on a bpf file system")
 	flags.StringVar(&e.runDir, "run-dir", "/run/weir", "runtime directory of the daemon")
 	flags.StringVarP(&e.output, "output", "o", "text", "text or json")
+	completeWith(root, "output", "text", "json")
 	flags.BoolVar(&e.debug, "debug", false, "errors with all that is known, a verifier's log included")
 	root.AddCommand(
 		newAttachCommand(e),
@@ -95,4 +100,11 @@ func exactArgs(n int, names string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// completeWith completes a flag with the values that it may have; with none, it has nothing to offer, least
+// of all files.
+func completeWith(cmd *cobra.Command, flag string, values ...cobra.Completion) {
+	// It fails only for a flag that is not there.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }

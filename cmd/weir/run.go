@@ -54,7 +54,7 @@ loaded again.
 In the runtime directory it listens on weir.sock, where root (and the group of that file, if it is given
 one) may change policies and bans. At server.http it answers /metrics for Prometheus, /healthz (it is alive) and /readyz (every interface of
 the file is enforced; if not, which ones and why).`,
-		Example: "  weir run -c /etc/weir/weir.yaml\n  weir run -c weir.yaml --detach-on-exit --log-format json",
+		Example: "  weir run -c /etc/weir/weir.yaml\n  weir run -c requests.yaml --run-dir /tmp/weir     # requests alone: as any user\n  weir run -c weir.yaml --detach-on-exit --log-format json",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLogger(e, o.logFormat)
@@ -68,6 +68,7 @@ the file is enforced; if not, which ones and why).`,
 	cmd.Flags().BoolVar(&o.watch, "watch", true, "load the file again when it changes")
 	cmd.Flags().BoolVar(&o.detachOnExit, "detach-on-exit", false, "detach everything at the end, instead of leaving it in force")
 	cmd.Flags().StringVar(&o.logFormat, "log-format", "text", "text or json")
+	completeWith(cmd, "log-format", "text", "json")
 	return cmd
 }
 

@@ -11,7 +11,8 @@ import (
 // written.
 func TestDocumentIsTheExamples(t *testing.T) {
 	document := read(t, "../../docs/MIDDLEWARE.md")
-	code := flat(read(t, "example_test.go") + read(t, "grpclimit/example_test.go") + read(t, "../server/proxy/example_test.go"))
+	code := flat(read(t, "example_test.go") + read(t, "grpclimit/example_test.go") + read(t, "../server/proxy/example_test.go") +
+		read(t, "../limiter/example_test.go"))
 	blocks := 0
 	for _, part := range strings.Split(document, "```go\n")[1:] {
 		blocks++
