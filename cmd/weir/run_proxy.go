@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/limiter"
@@ -43,7 +42,5 @@ func (r *requests) extract(req *http.Request) (key string, rc limiter.RequestCon
 	return "", rc, err
 }
 
-// trusts tells of a peer whose X-Forwarded-* are believed. Files have a few prefixes.
-func (r *requests) trusts(peer netip.Addr) bool {
-	return slices.ContainsFunc(r.inForce.Load().trusted, func(p netip.Prefix) bool { return p.Contains(peer) })
-}
+// trusts tells of a peer whose X-Forwarded-* are believed.
+func (r *requests) trusts(peer netip.Addr) bool { return r.inForce.Load().identity.Trusts(peer) }
