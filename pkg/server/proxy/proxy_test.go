@@ -93,7 +93,7 @@ func TestUpstreamAway(t *testing.T) {
 			t.Errorf("%d %v %s", answer.StatusCode, answer.Header, body)
 		}
 	}
-	if log := r.log.all(); len(log) != 1 || !strings.Contains(log[0], "connection refused") || strings.Contains(log[0], "secret") {
+	if log := r.log.Lines(); len(log) != 1 || !strings.Contains(log[0], "connection refused") || strings.Contains(log[0], "secret") {
 		t.Errorf("the log has %q", log)
 	}
 }
