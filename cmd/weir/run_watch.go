@@ -48,7 +48,8 @@ func (w *fileWatch) Run(ctx context.Context) error {
 	}
 	look := time.NewTicker(w.every)
 	defer look.Stop()
-	settled := time.NewTimer(0) // the file may have changed since it was read first
+	w.follow(watcher)
+	settled := time.NewTimer(settleTime) // the file may have changed since it was read first, and somebody be at it
 	defer settled.Stop()
 	var noisySince time.Time // zero: quiet
 	for {
