@@ -43,7 +43,7 @@ func listen(ctx context.Context, runDir string, c config.Server) (_ listeners, e
 	}{
 		{"server.http", c.HTTP, &l.http, 4},
 		{"server.grpc", c.GRPC, &l.grpc, 4},
-		{"server.proxy.listen", c.Proxy.Listen, &l.proxy, 8}, // a connection to the upstream for each, and idle ones
+		{"server.proxy.listen", c.Proxy.Listen, &l.proxy, 8},
 	} {
 		if want.address == "" {
 			continue
@@ -56,6 +56,9 @@ func listen(ctx context.Context, runDir string, c config.Server) (_ listeners, e
 	}
 	return l, nil
 }
+
+// upstreamShare is the share of the file descriptors that connections to server.proxy.upstream may have.
+const upstreamShare = 8
 
 // maxFiles is how many file descriptors the process may have. Go has raised it as far as it may be.
 func maxFiles() (int, error) {

@@ -19,7 +19,13 @@ func (r *requests) serveProxy(l net.Listener, c config.Proxy) error {
 	if err != nil {
 		return fmt.Errorf("server.proxy.upstream: %w", err)
 	}
-	p, err := proxy.New(proxy.Options{Upstream: upstream, Middleware: r.limited, Trusted: r.trusts, Log: r.log})
+	files, err := maxFiles()
+	if err != nil {
+		return err
+	}
+	p, err := proxy.New(proxy.Options{
+		Upstream: upstream, Middleware: r.limited, Trusted: r.trusts, MaxConns: max(1, files/upstreamShare), Log: r.log,
+	})
 	if err != nil {
 		return err
 	}

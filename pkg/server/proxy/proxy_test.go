@@ -194,3 +194,29 @@ func TestHeadersOfBothStay(t *testing.T) {
 		t.Errorf("%v", answer.Header)
 	}
 }
+
+// TestMaxConns: requests wait for a connection to the upstream, and all are answered.
+func TestMaxConns(t *testing.T) {
+	var now, most atomic.Int64
+	gate := make(chan struct{}, 1)
+	r := start(t, func(http.ResponseWriter, *http.Request) {
+		most.Store(max(most.Load(), now.Add(1)))
+		gate <- struct{}{}
+		<-gate
+		now.Add(-1)
+	}, Options{MaxConns: 2})
+	var all sync.WaitGroup
+	for range 12 {
+		all.Go(func() {
+			if answer, err := r.client.Get(r.url); err != nil || answer.StatusCode != 200 {
+				t.Error(err, answer)
+			} else {
+				answer.Body.Close()
+			}
+		})
+	}
+	all.Wait()
+	if most.Load() > 2 {
+		t.Errorf("%d requests were at the upstream at a time, want up to 2", most.Load())
+	}
+}
