@@ -197,26 +197,31 @@ func TestHeadersOfBothStay(t *testing.T) {
 
 // TestMaxConns: requests wait for a connection to the upstream, and all are answered.
 func TestMaxConns(t *testing.T) {
-	var now, most atomic.Int64
-	gate := make(chan struct{}, 1)
+	const most, askers = 2, 12
+	arrived, release := make(chan struct{}, askers), make(chan struct{})
 	r := start(t, func(http.ResponseWriter, *http.Request) {
-		most.Store(max(most.Load(), now.Add(1)))
-		gate <- struct{}{}
-		<-gate
-		now.Add(-1)
-	}, Options{MaxConns: 2})
+		arrived <- struct{}{}
+		<-release
+	}, Options{MaxConns: most})
 	var all sync.WaitGroup
-	for range 12 {
+	for range askers {
 		all.Go(func() {
-			if answer, err := r.client.Get(r.url); err != nil || answer.StatusCode != 200 {
+			answer, err := r.client.Get(r.url)
+			if err != nil || answer.StatusCode != 200 {
 				t.Error(err, answer)
-			} else {
-				answer.Body.Close()
+				return
 			}
+			answer.Body.Close()
 		})
 	}
-	all.Wait()
-	if most.Load() > 2 {
-		t.Errorf("%d requests were at the upstream at a time, want up to 2", most.Load())
+	for range most {
+		<-arrived
 	}
+	select {
+	case <-arrived:
+		t.Errorf("more than %d requests are at the upstream", most)
+	case <-time.After(100 * time.Millisecond): // the others are long there, if they can be
+	}
+	close(release)
+	all.Wait()
 }
