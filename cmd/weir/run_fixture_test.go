@@ -1,13 +1,11 @@
 package main_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -90,7 +88,7 @@ func (s *site) writeText(text string) {
 type process struct {
 	*exec.Cmd
 	t    *testing.T
-	log  *lockedBuffer
+	log  *testutil.Log
 	done chan struct{} // closed once it has ended
 }
 
@@ -102,7 +100,7 @@ func (s *site) runBy(by []string, flags ...string) *process {
 	s.t.Helper()
 	args := append(by, s.binary, "run", "-c", s.file, "--bpffs", s.stateDir, "--run-dir", s.runDir)
 	args = append(args, flags...)
-	p := &process{Cmd: exec.Command(args[0], args[1:]...), t: s.t, log: &lockedBuffer{}, done: make(chan struct{})}
+	p := &process{Cmd: exec.Command(args[0], args[1:]...), t: s.t, log: &testutil.Log{}, done: make(chan struct{})}
 	p.Stdout, p.Stderr = p.log, p.log
 	// A child has the namespace of the thread that starts it.
 	if err := s.A.Do(p.Start); err != nil {
@@ -154,24 +152,6 @@ func (p *process) waitLog(text string, times int) {
 		}
 		return nil
 	})
-}
-
-// lockedBuffer is a buffer that is read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // eventually waits until check has no objection.

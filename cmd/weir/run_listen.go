@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/server"
 )
@@ -30,22 +32,41 @@ func listen(ctx context.Context, runDir string, c config.Server) (_ listeners, e
 		}
 		return l, err
 	}
+	files, err := maxFiles()
+	if err != nil {
+		return l, err
+	}
 	for _, want := range []struct {
 		field, address string
 		to             *net.Listener
+		share          int // of the file descriptors; what is left is for the socket, files and the kernel
 	}{
-		{"server.http", c.HTTP, &l.http},
-		{"server.grpc", c.GRPC, &l.grpc},
-		{"server.proxy.listen", c.Proxy.Listen, &l.proxy},
+		{"server.http", c.HTTP, &l.http, 4},
+		{"server.grpc", c.GRPC, &l.grpc, 4},
+		{"server.proxy.listen", c.Proxy.Listen, &l.proxy, 8},
 	} {
 		if want.address == "" {
 			continue
 		}
-		if *want.to, err = server.Listen(ctx, want.address); err != nil {
+		one, err := server.Listen(ctx, want.address)
+		if err != nil {
 			return l, fmt.Errorf("%s: %w", want.field, err)
 		}
+		*want.to = server.Bounded(one, max(1, files/want.share))
 	}
 	return l, nil
+}
+
+// upstreamShare is the share of the file descriptors that connections to server.proxy.upstream may have.
+const upstreamShare = 8
+
+// maxFiles is how many file descriptors the process may have. Go has raised it as far as it may be.
+func maxFiles() (int, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("how many files may be open: %w", err)
+	}
+	return int(min(limit.Cur, 1<<20)), nil
 }
 
 // close closes what no server has closed.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/limiter"
@@ -20,7 +19,13 @@ func (r *requests) serveProxy(l net.Listener, c config.Proxy) error {
 	if err != nil {
 		return fmt.Errorf("server.proxy.upstream: %w", err)
 	}
-	p, err := proxy.New(proxy.Options{Upstream: upstream, Middleware: r.limited, Trusted: r.trusts, Log: r.log})
+	files, err := maxFiles()
+	if err != nil {
+		return err
+	}
+	p, err := proxy.New(proxy.Options{
+		Upstream: upstream, Middleware: r.limited, Trusted: r.trusts, MaxConns: max(1, files/upstreamShare), Log: r.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -43,7 +48,5 @@ func (r *requests) extract(req *http.Request) (key string, rc limiter.RequestCon
 	return "", rc, err
 }
 
-// trusts tells of a peer whose X-Forwarded-* are believed. Files have a few prefixes.
-func (r *requests) trusts(peer netip.Addr) bool {
-	return slices.ContainsFunc(r.inForce.Load().trusted, func(p netip.Prefix) bool { return p.Contains(peer) })
-}
+// trusts tells of a peer whose X-Forwarded-* are believed.
+func (r *requests) trusts(peer netip.Addr) bool { return r.inForce.Load().identity.Trusts(peer) }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -45,7 +44,6 @@ type preparedRequests struct {
 	document policy.Document
 	identity *identity.Resolver
 	verifier verifier
-	trusted  []netip.Prefix
 	dialect  middleware.Dialect
 	rules    *rules.Set // nil: the policies are for everybody
 }
@@ -93,7 +91,7 @@ func (r *requests) serveGRPC(l net.Listener) (err error) {
 
 // prepare does of a change what can fail by itself, and changes nothing.
 func (r *requests) prepare(c *config.Config) (*preparedRequests, error) {
-	p := &preparedRequests{document: c.Document(), trusted: c.Server.TrustedProxies}
+	p := &preparedRequests{document: c.Document()}
 	if err := r.limiter.Try(p.document); err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (g *gate) writeFile(name, text string) string {
 func (g *gate) launch(flags ...string) {
 	g.t.Helper()
 	args := append([]string{"run", "-c", g.file, "--run-dir", g.runDir}, flags...)
-	p := &process{Cmd: exec.Command(g.binary, args...), t: g.t, log: &lockedBuffer{}, done: make(chan struct{})}
+	p := &process{Cmd: exec.Command(g.binary, args...), t: g.t, log: &testutil.Log{}, done: make(chan struct{})}
 	p.Stdout, p.Stderr = p.log, p.log
 	p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: g.user, Gid: g.user}}
 	if err := p.Start(); err != nil {

@@ -37,7 +37,7 @@ func (r *Resolver) netPeer(a net.Addr) peer {
 	case *net.TCPAddr:
 		addr, ok := netip.AddrFromSlice(a.IP)
 		addr = addr.Unmap()
-		return peer{addr: addr, trusted: ok && r.trusts(addr)}
+		return peer{addr: addr, trusted: ok && r.Trusts(addr)}
 	}
 	if isUnix(a) {
 		return peer{trusted: true}
@@ -47,19 +47,13 @@ func (r *Resolver) netPeer(a net.Addr) peer {
 
 func (r *Resolver) remotePeer(s string) peer {
 	addr, ok := parseNode(s)
-	return peer{addr: addr, trusted: ok && r.trusts(addr)}
+	return peer{addr: addr, trusted: ok && r.Trusts(addr)}
 }
 
 func isUnix(a net.Addr) bool { return strings.HasPrefix(a.Network(), "unix") }
 
-func (r *Resolver) trusts(addr netip.Addr) bool {
-	for _, p := range r.trusted {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
+// Trusts reports whether an address is that of a peer who may speak for others.
+func (r *Resolver) Trusts(addr netip.Addr) bool { return r.trusted.Contains(addr) }
 
 // clientIP is the address that the request came from, as the nearest proxy that is not trusted, or the client, has it.
 func (r *Resolver) clientIP(p peer, h *headers) netip.Addr {
@@ -115,7 +109,7 @@ func (r *Resolver) walk(
 			if !ok {
 				return at
 			}
-			if at = addr; !r.trusts(addr) {
+			if at = addr; !r.Trusts(addr) {
 				return at
 			}
 		}

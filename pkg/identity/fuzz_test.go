@@ -23,7 +23,7 @@ func trusts(addr netip.Addr) bool {
 // proxy appends counts whatever is before it, and an address is a plain one.
 func fuzzChain(f *testing.F, header string, appended func(addr string) string) {
 	f.Fuzz(func(t *testing.T, value string) {
-		some := &Resolver{trusted: trustedRange}
+		some := &Resolver{trusted: policy.NewPrefixSet(trustedRange)}
 		ask := func(r *Resolver, peer string, lines ...string) netip.Addr {
 			req := &http.Request{RemoteAddr: peer, Header: http.Header{header: lines}}
 			return r.clientIP(r.httpPeer(req), &headers{http: req.Header})

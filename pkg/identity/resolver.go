@@ -46,7 +46,7 @@ const maxMetadata = 64
 
 // Resolver tells who sent a request. Its methods may be called by many goroutines at once.
 type Resolver struct {
-	trusted                       []netip.Prefix
+	trusted                       policy.PrefixSet
 	client                        header // none: the usual three
 	user, role, apiKey, requestID header
 	metadata                      []metadataHeader
@@ -62,12 +62,14 @@ type metadataHeader struct {
 // New makes a resolver. It fails if a prefix or a header's name can't be one.
 func New(o Options) (*Resolver, error) {
 	r := &Resolver{jwt: o.JWT}
+	trusted := make([]netip.Prefix, 0, len(o.TrustedProxies))
 	for i, p := range o.TrustedProxies {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			return nil, fmt.Errorf("identity: trusted proxy %d: %s is no prefix of IPv4 or IPv6 (write one such as 192.0.2.0/24)", i, p)
 		}
-		r.trusted = append(r.trusted, p.Masked())
+		trusted = append(trusted, p.Masked())
 	}
+	r.trusted = policy.NewPrefixSet(trusted)
 	for _, h := range []struct {
 		what string
 		name string

@@ -20,7 +20,7 @@ type view struct {
 // matcher is a policy's match, understood. policy.ClassifyRequest says the same of single policies, slowly;
 // a test holds the two together.
 type matcher struct {
-	sources   prefixSet
+	sources   policy.PrefixSet
 	methods   []string
 	endpoints []policy.EndpointPattern
 	users     texts
@@ -51,7 +51,7 @@ func newTexts(all []string) texts {
 }
 
 func newMatcher(m policy.Match) (matcher, error) {
-	out := matcher{sources: newPrefixSet(m.Sources), methods: m.Methods, users: newTexts(m.Users), roles: newTexts(m.Roles)}
+	out := matcher{sources: policy.NewPrefixSet(m.Sources), methods: m.Methods, users: newTexts(m.Users), roles: newTexts(m.Roles)}
 	for i, text := range m.Endpoints {
 		pattern, err := policy.ParseEndpoint(text)
 		if err != nil {
@@ -74,7 +74,7 @@ func (m *matcher) match(v *view) (endpoint int, ok bool) {
 	case len(m.methods) > 0 && !slices.Contains(m.methods, r.Method),
 		m.users != nil && !m.users.has(r.UserID),
 		m.roles != nil && !m.roles.has(r.UserRole),
-		!m.sources.empty() && !m.sources.has(v.client):
+		!m.sources.Empty() && !m.sources.Contains(v.client):
 		return 0, false
 	}
 	for i := range m.metadata {

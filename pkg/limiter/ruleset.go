@@ -24,7 +24,7 @@ type ruleSet struct {
 func newRuleSet(doc policy.Document) *ruleSet {
 	return &ruleSet{
 		document: doc,
-		lists:    lists{newPrefixSet(doc.Allow), newPrefixSet(doc.Deny)},
+		lists:    lists{policy.NewPrefixSet(doc.Allow), policy.NewPrefixSet(doc.Deny)},
 		byName:   map[string]*Rule{},
 		byHash:   map[uint64]*Rule{},
 	}

@@ -91,7 +91,7 @@ func eachValue(data []byte, read func(name string, value []byte) error) error {
 	}
 	values := json.NewDecoder(bytes.NewReader(data))
 	if open, err := values.Token(); err != nil || open != json.Delim('{') {
-		return fmt.Errorf("want an object, got %s", describeJSON(data))
+		return fmt.Errorf("want an object, got %s", DescribeJSON(data))
 	}
 	seen := map[string]bool{}
 	for values.More() {
@@ -117,12 +117,12 @@ func eachValue(data []byte, read func(name string, value []byte) error) error {
 
 // readValue reads a value, and refuses null, which encoding/json takes for anything.
 func readValue(data []byte, to any) error {
-	if describeJSON(data) == "null" {
+	if DescribeJSON(data) == "null" {
 		return errors.New("has no value")
 	}
 	err := json.Unmarshal(data, to)
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("want %s, got %s", describeKind(wrong.Type.Kind()), describeJSON(data))
+		return fmt.Errorf("want %s, got %s", describeKind(wrong.Type.Kind()), DescribeJSON(data))
 	}
 	return err
 }
@@ -141,8 +141,8 @@ func describeKind(kind reflect.Kind) string {
 	}
 }
 
-// describeJSON names a value for a message, in a few bytes.
-func describeJSON(data []byte) string {
+// DescribeJSON names a value for a message, in a few bytes, and without what a text says.
+func DescribeJSON(data []byte) string {
 	switch data = bytes.TrimSpace(data); {
 	case len(data) == 0:
 		return "nothing"

@@ -37,7 +37,7 @@ const (
 func (o *object) each(data []byte, path, form string, read func(name, path string, value []byte)) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		o.fault(orBody(path), "", "want an object, got %s", describe(data))
+		o.fault(orBody(path), "", "want an object, got %s", policy.DescribeJSON(data))
 		return
 	}
 	seen := map[string]bool{}
@@ -71,7 +71,7 @@ func orBody(path string) string {
 
 func (o *object) text(field string, value []byte, to *string) {
 	if value[0] != '"' {
-		o.fault(field, "put it in quotes", "want a text, got %s", describe(value))
+		o.fault(field, "put it in quotes", "want a text, got %s", policy.DescribeJSON(value))
 		return
 	}
 	_ = json.Unmarshal(value, to) // is valid
@@ -80,7 +80,7 @@ func (o *object) text(field string, value []byte, to *string) {
 func (o *object) number(field string, value []byte, to *uint64) bool {
 	n, err := strconv.ParseUint(string(value), 10, 64)
 	if err != nil {
-		o.fault(field, "write digits alone", "want a whole number from 0 to 2^64-1, got %s", describe(value))
+		o.fault(field, "write digits alone", "want a whole number from 0 to 2^64-1, got %s", policy.DescribeJSON(value))
 		return false
 	}
 	*to = n
@@ -125,23 +125,6 @@ func (o *object) texts(path string, value []byte) map[string]string {
 		all[name] = text
 	})
 	return all
-}
-
-// describe names a value for a message, in a few bytes, and without what a text says.
-func describe(data []byte) string {
-	switch data = bytes.TrimSpace(data); {
-	case len(data) == 0:
-		return "nothing"
-	case data[0] == '{':
-		return "an object"
-	case data[0] == '[':
-		return "a list"
-	case data[0] == '"':
-		return "a text"
-	case len(data) > 40:
-		return "a long number"
-	}
-	return string(data)
 }
 
 // shorten makes a name that a client chose fit for a message: JSON escapes what is no character of a text.

@@ -3,9 +3,7 @@ package server
 import (
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"time"
 )
 
@@ -113,23 +111,4 @@ func setHeaders(w http.ResponseWriter, contentType string) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-}
-
-// recovered keeps a handler that panics from being logged by net/http, which would name the client.
-func recovered(log *slog.Logger, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			reason := recover()
-			if reason == nil {
-				return
-			}
-			if reason != http.ErrAbortHandler {
-				log.Error("a request could not be answered; this is a defect of weir, please report it",
-					"path", r.URL.Path, "panic", reason, "stack", string(debug.Stack()))
-			}
-			// Part of the answer may be gone already: only closing the connection tells the client.
-			panic(http.ErrAbortHandler)
-		}()
-		next.ServeHTTP(w, r)
-	})
 }

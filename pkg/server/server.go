@@ -71,7 +71,7 @@ type Server struct {
 // New makes a server, which answers once it runs.
 func New(o Options) *Server {
 	stopping := make(chan struct{})
-	h := newHTTPServer(recovered(o.Log, meant(o.StateDir, routes(o, stopping))))
+	h := newHTTPServer(middleware.Recovered(o.Log, meant(o.StateDir, routes(o, stopping))))
 	h.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
 	return &Server{http: h, listener: loggedListener{o.Listener, o.Log}}
 }
@@ -85,7 +85,7 @@ func newHTTPServer(handler http.Handler) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		// What net/http logs has addresses of clients in it. The two things worth knowing are logged
-		// elsewhere: panics by recovered, failures to accept by loggedListener.
+		// elsewhere: panics by Recovered, failures to accept by loggedListener.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 }

@@ -1,17 +1,17 @@
 package integration
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weir-limiter/weir/internal/testutil"
 )
 
 // patience is how long anything may take that has to happen.
@@ -21,7 +21,7 @@ const patience = 15 * time.Second
 type process struct {
 	*testing.T
 	cmd  *exec.Cmd
-	log  syncBuffer
+	log  testutil.Log
 	done chan struct{} // closed when it has ended
 }
 
@@ -90,24 +90,6 @@ func (p *process) ended() bool {
 	default:
 		return false
 	}
-}
-
-// syncBuffer may be read while a process writes to it.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // eventually asks until the answer is yes, for something that another process does in its own time.

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/weir-limiter/weir/internal/lab"
+	"github.com/weir-limiter/weir/internal/testutil"
 	"github.com/weir-limiter/weir/pkg/loader"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -20,26 +20,8 @@ import (
 type daemon struct {
 	r    *rig
 	cmd  *exec.Cmd
-	log  syncBuffer
+	log  testutil.Log
 	exit chan error
-}
-
-// syncBuffer may be read while a process writes to it.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // daemon starts `weir run`, and waits until the interface has another program than before.

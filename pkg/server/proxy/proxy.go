@@ -32,6 +32,9 @@ const (
 	DefaultStallTimeout  = time.Minute
 )
 
+// DefaultMaxConns is how many connections to the upstream there may be, where the options say nothing.
+const DefaultMaxConns = 1 << 14
+
 // Options says what a proxy does.
 type Options struct {
 	// Upstream is where requests go: scheme http, https or h2c (HTTP/2 without TLS, for gRPC), a host, and maybe a path to put
@@ -49,6 +52,10 @@ type Options struct {
 	// StallTimeout is how long a client may send nothing of a body that it has begun, with HTTP/1. 0:
 	// DefaultStallTimeout.
 	StallTimeout time.Duration
+	// MaxConns is how many connections to the upstream there may be, those that are being made included; further
+	// requests wait for one. 0: DefaultMaxConns. Each takes a file descriptor, and a client that resets its streams at once
+	// would have them made by the thousand.
+	MaxConns int
 	// MaxBody is the largest body of a request, in bytes; 0: any. Bodies are never held in memory.
 	MaxBody int64
 	// Log is told of failures; nil: nobody is.
@@ -108,6 +115,9 @@ func (o *Options) setDefaults() {
 	if o.StallTimeout == 0 {
 		o.StallTimeout = DefaultStallTimeout
 	}
+	if o.MaxConns == 0 {
+		o.MaxConns = DefaultMaxConns
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -129,6 +139,7 @@ func upstream(o Options) (*http.Transport, *url.URL, error) {
 		ExpectContinueTimeout:  time.Second,
 		MaxIdleConns:           idleConns,
 		MaxIdleConnsPerHost:    idleConns,
+		MaxConnsPerHost:        o.MaxConns,
 		IdleConnTimeout:        idleConnTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		DisableCompression:     true, // what the client can read is for it to say

@@ -93,7 +93,7 @@ func TestUpstreamAway(t *testing.T) {
 			t.Errorf("%d %v %s", answer.StatusCode, answer.Header, body)
 		}
 	}
-	if log := r.log.all(); len(log) != 1 || !strings.Contains(log[0], "connection refused") || strings.Contains(log[0], "secret") {
+	if log := r.log.Lines(); len(log) != 1 || !strings.Contains(log[0], "connection refused") || strings.Contains(log[0], "secret") {
 		t.Errorf("the log has %q", log)
 	}
 }
@@ -193,4 +193,35 @@ func TestHeadersOfBothStay(t *testing.T) {
 	if answer, _ := r.do(t, "GET", "/", nil, nil); !cmp.Equal(answer.Header["Vary"], []string{"Accept", "Origin"}) {
 		t.Errorf("%v", answer.Header)
 	}
+}
+
+// TestMaxConns: requests wait for a connection to the upstream, and all are answered.
+func TestMaxConns(t *testing.T) {
+	const most, askers = 2, 12
+	arrived, release := make(chan struct{}, askers), make(chan struct{})
+	r := start(t, func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}, Options{MaxConns: most})
+	var all sync.WaitGroup
+	for range askers {
+		all.Go(func() {
+			answer, err := r.client.Get(r.url)
+			if err != nil || answer.StatusCode != 200 {
+				t.Error(err, answer)
+				return
+			}
+			answer.Body.Close()
+		})
+	}
+	for range most {
+		<-arrived
+	}
+	select {
+	case <-arrived:
+		t.Errorf("more than %d requests are at the upstream", most)
+	case <-time.After(100 * time.Millisecond): // the others are long there, if they can be
+	}
+	close(release)
+	all.Wait()
 }

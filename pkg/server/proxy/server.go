@@ -9,9 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/weir-limiter/weir/pkg/middleware"
 )
 
 // What a client may take of the proxy. There is no limit to how long a request or an answer takes: both
@@ -40,13 +41,13 @@ func NewServer(listener net.Listener, p *Proxy, l *slog.Logger) *Server {
 	ctx, endAll := context.WithCancel(context.Background())
 	s := &Server{listener: listener, proxy: p, endAll: endAll}
 	s.http = &http.Server{
-		Handler:           s.counted(recovered(l, p)),
+		Handler:           s.counted(middleware.Recovered(l, p)),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxRequestHeaderBytes,
 		Protocols:         new(http.Protocols),
-		// What net/http logs has addresses of clients in it. Panics are logged by recovered.
+		// What net/http logs has addresses of clients in it. Panics are logged by Recovered.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	s.http.Protocols.SetHTTP1(true)
@@ -109,25 +110,6 @@ func (s *Server) counted(next http.Handler) http.Handler {
 			panic(http.ErrAbortHandler) // which closes the connection
 		}
 		defer s.requests.Done()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// recovered keeps a handler that panics from being logged by net/http, which would name the client.
-func recovered(l *slog.Logger, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			reason := recover()
-			if reason == nil {
-				return
-			}
-			if reason != http.ErrAbortHandler {
-				l.Error("a request could not be passed on; this is a defect of weir, please report it",
-					"panic", reason, "stack", string(debug.Stack()))
-			}
-			// Part of the answer may be gone already: only closing the connection tells the client.
-			panic(http.ErrAbortHandler)
-		}()
 		next.ServeHTTP(w, r)
 	})
 }

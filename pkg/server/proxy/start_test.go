@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,7 +26,7 @@ func TestMain(m *testing.M) { testutil.Main(m) }
 type running struct {
 	url    string
 	client *http.Client
-	log    *lines
+	log    *testutil.Log
 	stop   func() error
 }
 
@@ -68,7 +66,7 @@ func start(t *testing.T, handler http.HandlerFunc, o Options) *running {
 
 func startFor(t *testing.T, o Options) *running {
 	t.Helper()
-	r := &running{log: &lines{}, client: &http.Client{Transport: &http.Transport{}}}
+	r := &running{log: &testutil.Log{}, client: &http.Client{Transport: &http.Transport{}}}
 	o.Log = slog.New(slog.NewTextHandler(r.log, nil))
 	p, err := New(o)
 	if err != nil {
@@ -152,22 +150,4 @@ func (w *watched) Release(r *limiter.Result) {
 		defer func() { w.released <- struct{}{} }()
 	}
 	w.Limiter.Release(r)
-}
-
-// lines is a log that many write to.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.FieldsFunc(l.text.String(), func(r rune) bool { return r == '\n' })
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +29,7 @@ type served struct {
 	*Server
 	client pb.RateLimitServiceClient
 	conn   *grpc.ClientConn
-	log    *logged
+	log    *testutil.Log
 	stop   func() // ends the server, and waits for it
 	now    *clock
 }
@@ -57,23 +56,6 @@ func (c *clock) advance(t *testing.T, d time.Duration) {
 	c.Ticks += bucket.AtNanoseconds(uint64(d))
 }
 
-type logged struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 func newLimiter(t testing.TB, now func() limiter.Instant, policies ...policy.Policy) *limiter.Limiter {
 	t.Helper()
 	l, err := limiter.New(limiter.Options{Entries: 1 << 14, Clock: now})
@@ -92,7 +74,7 @@ func newLimiter(t testing.TB, now func() limiter.Instant, policies ...policy.Pol
 // serve runs a server. change may alter its options, which are those of an empty limiter on loopback.
 func serve(t testing.TB, change func(*Options), policies ...policy.Policy) *served {
 	t.Helper()
-	s := &served{log: &logged{}, now: &clock{Instant: limiter.Instant{Unix: begin}}}
+	s := &served{log: &testutil.Log{}, now: &clock{Instant: limiter.Instant{Unix: begin}}}
 	o := Options{Limiter: newLimiter(t, s.now.now, policies...), Log: slog.New(slog.NewTextHandler(s.log, nil))}
 	var err error
 	if o.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {

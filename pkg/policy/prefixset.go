@@ -1,15 +1,13 @@
-package limiter
+package policy
 
 import (
 	"net/netip"
 	"slices"
-
-	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// prefixSet finds out whether an address is in one of many prefixes, by one look for each length that
-// occurs.
-type prefixSet struct {
+// PrefixSet finds out whether an address is in one of many prefixes, by one look for each length that
+// occurs. The zero value has none.
+type PrefixSet struct {
 	few     []netip.Prefix // instead of all else
 	lengths [2][]int       // of IPv4 and IPv6
 	all     map[netip.Prefix]struct{}
@@ -18,11 +16,12 @@ type prefixSet struct {
 // fewPrefixes are compared one by one sooner than looked up.
 const fewPrefixes = 8
 
-func newPrefixSet(prefixes []netip.Prefix) prefixSet {
+// NewPrefixSet makes a set of prefixes without host bits, which it may keep.
+func NewPrefixSet(prefixes []netip.Prefix) PrefixSet {
 	if len(prefixes) <= fewPrefixes {
-		return prefixSet{few: prefixes}
+		return PrefixSet{few: prefixes}
 	}
-	s := prefixSet{all: make(map[netip.Prefix]struct{}, len(prefixes))}
+	s := PrefixSet{all: make(map[netip.Prefix]struct{}, len(prefixes))}
 	for _, p := range prefixes {
 		s.all[p] = struct{}{}
 		family := familyOf(p.Addr())
@@ -40,9 +39,12 @@ func familyOf(a netip.Addr) int {
 	return 1
 }
 
-func (s *prefixSet) empty() bool { return len(s.few) == 0 && s.all == nil }
+// Empty reports whether there is no prefix in the set.
+func (s *PrefixSet) Empty() bool { return len(s.few) == 0 && s.all == nil }
 
-func (s *prefixSet) has(a netip.Addr) bool {
+// Contains reports whether an address, which is no IPv4 inside IPv6 and has no zone, is in one of the prefixes. It
+// does not allocate.
+func (s *PrefixSet) Contains(a netip.Addr) bool {
 	for _, p := range s.few {
 		if p.Contains(a) {
 			return true
@@ -58,19 +60,4 @@ func (s *prefixSet) has(a netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// lists are allow and deny.
-type lists struct{ allow, deny prefixSet }
-
-func (l *lists) judge(a netip.Addr) policy.List {
-	switch {
-	case !a.IsValid():
-		return policy.ListNone
-	case l.allow.has(a):
-		return policy.ListAllow
-	case l.deny.has(a):
-		return policy.ListDeny
-	}
-	return policy.ListNone
 }
