@@ -74,7 +74,11 @@ func notesOf(p policy.Policy) (notes []note) {
 		notes = append(notes, note{"replaces", strings.Join(p.Replaces, ", "), ""})
 	}
 	if len(p.Headers) > 0 {
-		notes = append(notes, note{"headers", strings.Join(slices.Sorted(maps.Keys(p.Headers)), ", "), ""})
+		var headers []string
+		for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
+			headers = append(headers, name+": "+p.Headers[name])
+		}
+		notes = append(notes, note{"headers", strings.Join(headers, ", "), ""})
 	}
 	return notes
 }

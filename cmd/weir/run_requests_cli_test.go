@@ -41,6 +41,7 @@ func gateCheck(t *testing.T, binary string) {
 		args []string
 	}{
 		{2, "want a key with --limit and --window", nil},
+		{2, "want one key or none", []string{"k", "l", "--limit", "5", "--window", "1s"}},
 		{2, "want both --limit and --window", []string{"k", "--limit", "5"}},
 		{2, "want the key that --limit is for", []string{"--limit", "5", "--window", "1s"}},
 		{2, "want the one or the other", []string{"k", "--limit", "5", "--window", "1s", "--user", "alice"}},
@@ -199,6 +200,11 @@ watched  global       1/h       1  l7     shadow          0           pass      
 	}
 	if r := g.weir("", "policy", "get", "users"); r.code != 1 || !strings.Contains(r.err, "there are: login") {
 		t.Errorf("get of one that is gone: %+v", r)
+	}
+	for _, args := range [][]string{{"policy", "delete", "users"}, {"policy", "delete", "users", "--dry-run"}, {"bucket", "get", "users", "alice"}} {
+		if r := g.weir("", args...); r != (ran{code: 1, err: "weir: no policy \"users\" is loaded (there are: login)\n"}) {
+			t.Errorf("weir %v of one that is gone: %+v", args, r)
+		}
 	}
 }
 

@@ -128,18 +128,12 @@ func span(to *time.Duration) into {
 	})
 }
 
-// ParseDuration is [policy.ParseDuration].
-func ParseDuration(s string) (time.Duration, error) { return policy.ParseDuration(s) }
-
 // prefix reads an address or a prefix.
 func prefix(to *netip.Prefix) into {
 	return scalar(to, "a prefix", func(n *yaml.Node) (netip.Prefix, *complaint) {
 		return orComplaint(policy.ParsePrefix(n.Value))
 	})
 }
-
-// ParsePrefix is [policy.ParsePrefix].
-func ParsePrefix(s string) (netip.Prefix, error) { return policy.ParsePrefix(s) }
 
 // ports reads a port or FIRST-LAST.
 func ports(to *policy.PortRange) into {

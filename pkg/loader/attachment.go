@@ -74,11 +74,6 @@ func (d *StateDir) Attachments() ([]Attachment, error) {
 	return all, nil
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func (d *StateDir) readAttachment(id attachmentID) (*Attachment, error) {
 	a := &Attachment{Interface: id.iface, Namespace: id.namespace, Hook: id.hook, id: id}
 	err := d.readPlace(id, a)

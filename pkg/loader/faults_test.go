@@ -312,3 +312,8 @@ func TestALockOnARemovedDirectoryIsNamed(t *testing.T) {
 	}
 	s.expectNothing()
 }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
