@@ -96,7 +96,7 @@ func newBucketSubcommand(
 			}
 			return errors.Join(do(e, b), b.table.Close())
 		})
-		return e.unknownToDaemon(cmd.Context(), args[0], err)
+		return e.unknownAnywhere(cmd.Context(), args[0], err)
 	}
 	return cmd
 }

@@ -173,11 +173,22 @@ func listedNames(all []listedPolicy) []string {
 
 func loadedNames(attached []loader.Attachment) []string { return listedNames(mergeLoaded(attached)) }
 
-func unknownPolicy(name string, known []string, where string) error {
-	if len(known) == 0 {
-		known = []string{"none"}
+// unknownPolicyError is a policy that is not where it was looked for.
+type unknownPolicyError struct {
+	name, where string
+	known       []string
+}
+
+func (e *unknownPolicyError) Error() string {
+	known := "none"
+	if len(e.known) > 0 {
+		known = strings.Join(e.known, ", ")
 	}
-	return fmt.Errorf("no policy %q is %s (there are: %s)", name, where, strings.Join(known, ", "))
+	return fmt.Sprintf("no policy %q is %s (there are: %s)", e.name, e.where, known)
+}
+
+func unknownPolicy(name string, known []string, where string) error {
+	return &unknownPolicyError{name, where, known}
 }
 
 func writeListed(p *page, all []listedPolicy) {

@@ -126,7 +126,7 @@ func changePolicies(ctx context.Context, e *env, o order, dryRun bool) error {
 		})
 	}
 	if err != nil && !its && o.policy != "" {
-		return e.unknownToDaemon(ctx, o.policy, err)
+		return e.unknownAnywhere(ctx, o.policy, err)
 	}
 	if err != nil {
 		return err

@@ -138,7 +138,7 @@ func TestPolicyApply(t *testing.T) {
 	if got := s.limits(t); got != "per-client 5; per-client 5" {
 		t.Errorf("after delete: %s", got)
 	}
-	if r := s.weir(t, "policy", "delete", "other"); r.code != exitFailure || !strings.Contains(r.err, `no policy "other" is in force (there are: [per-client])`) {
+	if r := s.weir(t, "policy", "delete", "other"); r.code != exitFailure || !strings.Contains(r.err, `no policy "other" is in force (there are: per-client)`) {
 		t.Errorf("delete of what is gone: %+v", r)
 	}
 	if r := s.weir(t, "policy", "apply"); r.code != exitUsage {

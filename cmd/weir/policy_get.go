@@ -163,25 +163,16 @@ func bucketsText(p policy.Policy) string {
 	return string(p.Scope)
 }
 
-// unknownToDaemon is err, with which the kernel kept what it has of a policy, or has nothing. If a daemon
-// answers, and does not know the policy either, that is what the user wants to hear.
-func (e *env) unknownToDaemon(ctx context.Context, name string, err error) error {
-	if !kernelHidden(err) && !errors.Is(err, loader.ErrNothingAttached) {
+// unknownAnywhere is err, with which the kernel kept what it has of a policy, or did not have it. If what is in
+// force in the daemon does not have it either, that is what the user wants to hear, and what there is.
+func (e *env) unknownAnywhere(ctx context.Context, name string, err error) error {
+	var unknown *unknownPolicyError
+	if !kernelHidden(err) && !errors.Is(err, loader.ErrNothingAttached) && !errors.As(err, &unknown) {
 		return err
 	}
-	c, daemonErr := e.daemon(ctx)
-	if c == nil || daemonErr != nil {
-		return err
-	}
-	var doc policy.Document
-	if c.ask(ctx, http.MethodGet, "/v1/policies", nil, &doc) != nil {
-		return err
-	}
-	var names []string
-	for _, p := range doc.Policies {
-		names = append(names, p.Name)
-	}
-	if slices.Contains(names, name) {
+	all, listErr := readInForce(ctx, e)
+	names := listedNames(all)
+	if listErr != nil || len(names) == 0 || slices.Contains(names, name) {
 		return err
 	}
 	return unknownPolicy(name, names, "loaded")

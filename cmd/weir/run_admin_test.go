@@ -79,7 +79,7 @@ func runApply(t *testing.T, s *site) {
 	if out := s.ok("policy", "explain", "--src", "192.0.2.9", "--proto", "icmp", "--iface", "eth0"); !strings.Contains(out, "1000/h") {
 		t.Errorf("explain:\n%s", out)
 	}
-	if out, err := s.weir("policy", "delete", "nobody"); err == nil || !strings.Contains(out, "there are: [per-client]") {
+	if out, err := s.weir("policy", "delete", "nobody"); err == nil || !strings.Contains(out, "there are: per-client") {
 		t.Errorf("delete of nobody: %v: %s", err, out)
 	}
 	s.ok("policy", "delete", "per-client")

@@ -60,7 +60,11 @@ func prepareGate(t *testing.T, binary, text string) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(g.binary, program, 0o755), os.Chmod(dir, 0o755), os.Mkdir(g.runDir, 0o755), os.Chown(g.runDir, nobody, nobody)); err != nil {
+	// A case that forks meanwhile would hand its child the open file, and running it fails as long as somebody may write.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(g.binary, program, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err := errors.Join(err, os.Chmod(dir, 0o755), os.Mkdir(g.runDir, 0o755), os.Chown(g.runDir, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
 	g.write(text)

@@ -232,7 +232,7 @@ func TestBadPolicies(t *testing.T) {
 		status                   int
 		parts                    []string
 	}{
-		{"no such policy", "GET", "/v1/policies/b", "", 404, []string{`no policy \"b\"`, "[a]"}},
+		{"no such policy", "GET", "/v1/policies/b", "", 404, []string{`no policy \"b\"`, "there are: a)"}},
 		{"delete of no such policy", "DELETE", "/v1/policies/b", "", 404, []string{`no policy \"b\"`}},
 		{"empty", "PUT", "/v1/policies", "", 400, []string{"empty"}},
 		{"not JSON", "PUT", "/v1/policies", `{"policies":[}`, 400, []string{"byte 14"}},

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -179,11 +180,14 @@ func indexOf(d policy.Document, name string) int {
 }
 
 func noSuchPolicy(d policy.Document, name string) error {
-	names := make([]string, len(d.Policies))
-	for i, p := range d.Policies {
-		names[i] = p.Name
+	names := []string{}
+	for _, p := range d.Policies {
+		names = append(names, p.Name)
 	}
-	return NewProblem(http.StatusNotFound, "no policy %q is in force (there are: %v)", name, names)
+	if len(names) == 0 {
+		names = []string{"none"}
+	}
+	return NewProblem(http.StatusNotFound, "no policy %q is in force (there are: %s)", name, strings.Join(names, ", "))
 }
 
 // Invalid is the problem of a document or policy that has faults.
