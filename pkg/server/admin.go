@@ -190,7 +190,7 @@ func guard(token func() Token, log *slog.Logger, next http.Handler) http.Handler
 				"this is served on the unix socket of weir run alone (or set server.admin_token_file)"))
 		case !want.matches(given):
 			if given != "" {
-				log.Warn("a request with a wrong admin token was refused", "method", r.Method, "path", r.Pattern)
+				log.Warn("a request with a wrong admin token was refused", "call", r.Pattern)
 			}
 			w.Header().Set("WWW-Authenticate", `Bearer realm="weir"`)
 			writeProblem(w, NewProblem(http.StatusUnauthorized, "this needs the token of server.admin_token_file (Authorization: Bearer TOKEN)"))

@@ -137,8 +137,9 @@ func (p proxy) denied(r *rig) {
 	}
 	var body struct {
 		Error struct {
-			Code    string
-			Details map[string]any
+			Code        string
+			Details     map[string]any
+			Suggestions []string `json:"recovery_suggestions"`
 		}
 	}
 	if kind := a.header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") {
@@ -149,6 +150,9 @@ func (p proxy) denied(r *rig) {
 	}
 	if body.Error.Details["limit"] != 3.0 || body.Error.Details["retry_after_seconds"] != float64(retry) {
 		r.Errorf("body %s, Retry-After: %d", a.body, retry)
+	}
+	if want := fmt.Sprintf("Wait %d seconds before retrying", retry); len(body.Error.Suggestions) != 3 || body.Error.Suggestions[0] != want {
+		r.Errorf("suggestions %q, want three, and first %q", body.Error.Suggestions, want)
 	}
 	for _, name := range p.reason {
 		if body.Error.Details[name] == nil {
