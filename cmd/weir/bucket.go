@@ -118,7 +118,7 @@ type bucketView struct {
 	Leased     uint64        `json:"leased"`  // held by CPUs, to be spent
 	Next       time.Duration `json:"next_ns"` // until the next token; 0 if there is one
 	Full       time.Duration `json:"full_ns"`
-	Used       uint32        `json:"used"`
+	Used       *uint32       `json:"used,omitempty"` // not known of layer 7
 }
 
 func (b *openBucket) view() bucketView {
@@ -127,7 +127,7 @@ func (b *openBucket) view() bucketView {
 	return bucketView{
 		Policy: p.Name, Layer: p.Layer, Scope: p.Scope, Interfaces: b.places, Key: b.key.text, Bucket: b.key.bucket,
 		Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit, Burst: p.Burst,
-		Found: s.Found, Tokens: s.Tokens, Leased: s.Leased, Next: s.Next, Full: s.Full, Used: s.Used,
+		Found: s.Found, Tokens: s.Tokens, Leased: s.Leased, Next: s.Next, Full: s.Full, Used: &s.Used,
 	}
 }
 
@@ -141,7 +141,7 @@ func getBucket(e *env, b *openBucket) error {
 			g.field("tokens", "%s of %s%s", thousands(v.Tokens), burst(b.policy.Policy), leased(v.Leased))
 			g.field("next token", "%s", after(v.Next, "there is one"))
 			g.field("full again", "%s", after(v.Full, "it is full"))
-			g.field("used", "%s since it was given its entry", thousands(uint64(v.Used)))
+			g.field("used", "%s since it was given its entry", thousands(uint64(*v.Used)))
 		} else {
 			g.field("tokens", "%s of %[1]s: it has no entry in the table, and so a full bucket", burst(b.policy.Policy))
 		}

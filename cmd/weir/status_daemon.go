@@ -106,8 +106,12 @@ func writeDaemon(p *page, v *daemonView) {
 
 // writeRequests shows what layer 7 did.
 func writeRequests(p *page, s *limiter.Stats) {
-	p.printf("\n%s  %s, %s allowed, %s exceeded, %.1f µs each\n", p.paint(bold, "requests"), thousands(s.TotalRequests),
-		thousands(s.AllowedRequests), thousands(s.ExceededRequests), 1000*s.AverageLatencyMS)
+	each := ""
+	if s.TotalRequests > 0 {
+		each = fmt.Sprintf(", %.1f µs each", 1000*s.AverageLatencyMS)
+	}
+	p.printf("\n%s  %s, %s allowed, %s exceeded%s\n", p.paint(bold, "requests"), thousands(s.TotalRequests),
+		thousands(s.AllowedRequests), thousands(s.ExceededRequests), each)
 	g := grid{indent: "  ", columns: columns("POLICY", "MODE", ">PASS", ">DROP", ">SHADOW-DROP")}
 	for _, one := range s.Policies {
 		if one.Policy == limiter.OwnPolicy && one.Hits == 0 {
