@@ -153,12 +153,12 @@ func TestBucket(t *testing.T) {
 
 	var v bucketView
 	s.json(t, &v, "bucket", "get", "per-client", source.String())
-	if !v.Found || v.Tokens != 6 || v.Burst != 10 || v.Used != 4 || v.Next != 0 || v.Full <= 0 || v.Bucket != "192.0.2.77/32" {
+	if !v.Found || v.Tokens != 6 || v.Burst != 10 || *v.Used != 4 || v.Next != 0 || v.Full <= 0 || v.Bucket != "192.0.2.77/32" {
 		t.Errorf("bucket get: %+v, want 6 of 10 tokens", v)
 	}
 	s.send(t, source, 26)
 	s.json(t, &v, "bucket", "get", "per-client", source.String())
-	if v.Tokens != 0 || v.Used != 10 || v.Next <= 0 || v.Next > 24*time.Hour {
+	if v.Tokens != 0 || *v.Used != 10 || v.Next <= 0 || v.Next > 24*time.Hour {
 		t.Errorf("empty bucket: %+v, want no token for most of a day", v)
 	}
 	// Another address of the network, which has the policy's one bucket.
@@ -176,7 +176,7 @@ func TestBucket(t *testing.T) {
 	}
 	s.send(t, source, 10)
 	s.json(t, &v, "bucket", "get", "per-client", source.String())
-	if v.Tokens != 0 || v.Used != 20 {
+	if v.Tokens != 0 || *v.Used != 20 {
 		t.Errorf("after the reset and 10 packets: %+v, want them admitted", v)
 	}
 	if out := s.ok(t, "bucket", "reset", "per-client", "2001:db8::1"); !strings.Contains(out, "bucket of 2001:db8::/64 (for 2001:db8::1) was full already") {
