@@ -33,7 +33,7 @@ type daemon struct {
 	calls   chan func()
 	stopped chan struct{} // closed when Run ends
 
-	further atomic.Pointer[[]string] // of server.rls_config, for the watch
+	further atomic.Pointer[[]string] // of server.rls_config, as the file was tried last
 	moved   chan struct{}            // tells it that there are others
 	shown   atomic.Pointer[shown]
 	token   atomic.Pointer[server.Token]

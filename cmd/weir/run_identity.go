@@ -46,6 +46,9 @@ func (v verifier) next(c config.Server, log *slog.Logger) (verifier, error) {
 	if err != nil {
 		return verifier{}, fmt.Errorf("server.jwt: %w", err)
 	}
+	if v.Verifier != nil {
+		made.Inherit(v.Verifier) // or nobody would be known until the issuer has answered
+	}
 	return verifier{made, j}, nil
 }
 

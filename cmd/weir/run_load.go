@@ -13,6 +13,7 @@ func (d *daemon) load(data []byte) error {
 	if err != nil {
 		return err
 	}
+	d.further.Store(&next.Server.RLSConfig) // whatever becomes of it: if they are bad, their mend is worth a reload
 	if err := d.checkTables(next); err != nil {
 		return err
 	}

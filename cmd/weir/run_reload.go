@@ -66,12 +66,11 @@ func (d *daemon) look() {
 
 // tryContent loads what is in the file, and remembers what it was, so that it is not tried twice.
 func (d *daemon) tryContent(data []byte, hash contentHash) {
-	before := d.config.Server.RLSConfig
+	before := *d.further.Load()
 	d.content = d.withFurther(hash) // before the load: what changes meanwhile is found at the next look
 	d.reloaded(d.load(data))
-	if !slices.Equal(before, d.config.Server.RLSConfig) {
+	if !slices.Equal(before, *d.further.Load()) {
 		d.content = d.withFurther(hash)
-		d.further.Store(&d.config.Server.RLSConfig)
 		select {
 		case d.moved <- struct{}{}:
 		default: // it has not heard of the change before, and will see this one too
@@ -82,12 +81,13 @@ func (d *daemon) tryContent(data []byte, hash contentHash) {
 // withFurther is the hash of the file's content and of that of the files that it names and whose changes are
 // worth a reload. One that can't be read has a content of its own.
 func (d *daemon) withFurther(content contentHash) contentHash {
-	if len(d.config.Server.RLSConfig) == 0 {
+	further := *d.further.Load()
+	if len(further) == 0 {
 		return content
 	}
 	h := sha256.New()
 	h.Write(content[:])
-	for _, path := range rulesFiles(d.config.Server.RLSConfig) {
+	for _, path := range rulesFiles(further) {
 		one, err := os.Open(path)
 		if err != nil {
 			fmt.Fprintf(h, "\x00%s\x00%v", path, err)

@@ -265,4 +265,13 @@ func gateRLS(t *testing.T, binary string) {
 	if got := passes(9, "shop", "path", "/buy"); got == 0 || got > 3 {
 		t.Errorf("after the mend %d of 9 pass, want up to 3: two are spent", got)
 	}
+	// Files that are named for the first time are looked at again too, if they were not good at once.
+	more := g.writeFile("more.yaml", strings.Replace(rule, "hour", "eon", 1))
+	g.write("server: {http: \"127.0.0.1:0\", grpc: \"127.0.0.1:0\", rls_config: [" + more + "]}\n" + gateFile)
+	g.process.waitLog("the file is not reloaded", 2)
+	g.writeFile("more.yaml", strings.Replace(rule, "shop", "market", 1))
+	g.process.waitLog("msg=reloaded", 3)
+	if got := passes(3, "market", "path", "/buy"); got != 2 {
+		t.Errorf("by the file that was mended %d of 3 pass, want 2", got)
+	}
 }

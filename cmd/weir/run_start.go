@@ -39,8 +39,8 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 		looks: make(chan struct{}), moved: make(chan struct{}, 1), calls: make(chan func()), stopped: make(chan struct{}),
 	}
 	d.token.Store(&token)
-	d.content = d.withFurther(content)
 	d.further.Store(&c.Server.RLSConfig)
+	d.content = d.withFurther(content)
 	if d.requests, err = newRequests(c, log); err != nil {
 		return nil, err
 	}

@@ -110,5 +110,12 @@ func (t *Table) refund(hash uint64, cost Ticks, tokens uint32) bool {
 	return false
 }
 
+// RefundLast is Refund if nobody has charged the bucket since Take made its TAT what is given here.
+func (t *Table) RefundLast(hash uint64, l *Limit, tokens uint64, tat Ticks) {
+	if e := find(t.set(hash), Fingerprint(hash)); e != nil && e.tat.CompareAndSwap(uint64(tat), uint64(l.Refund(tat, tokens))) {
+		e.addUsed(-uint32(tokens))
+	}
+}
+
 // Has tells whether the bucket that hash names has an entry: whether its source was seen before.
 func (t *Table) Has(hash uint64) bool { return find(t.set(hash), Fingerprint(hash)) != nil }

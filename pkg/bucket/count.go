@@ -104,8 +104,8 @@ func (t *Table) Counted(hash uint64, now Ticks) (count uint32, left Ticks) {
 }
 
 // Uncount takes n from the counter that hash names, if it has them. As far as the TAT is still what the
-// same hits made of it, after, it becomes before again; 0 for both leaves it. False means that every swap
-// was lost.
+// same hits made of it, after, it becomes before again; 0 for both leaves it. A count of 0 is good for no time. False
+// means that every swap was lost.
 func (t *Table) Uncount(hash uint64, n uint32, before, after Ticks) bool {
 	set, fingerprint := t.set(hash), Fingerprint(hash)
 	for range maxTries {
@@ -113,19 +113,21 @@ func (t *Table) Uncount(hash uint64, n uint32, before, after Ticks) bool {
 		if e == nil {
 			return true
 		}
-		word := e.tag.Load()
+		word, tat := e.tag.Load(), e.tat.Load()
 		got := splitTag(word)
 		switch {
 		case got.fingerprint != fingerprint:
 			continue
 		case got.used < n:
 			return true // they were forgotten before
-		case e.tag.CompareAndSwap(word, tag{fingerprint, got.used - n}.word()):
-			if before != after {
-				e.tat.CompareAndSwap(uint64(after), uint64(before))
-			}
-			return true
+		case !e.tag.CompareAndSwap(word, tag{fingerprint, got.used - n}.word()):
+			continue
+		case got.used == n: // what counts nothing has to make room; not if somebody counts since
+			e.tat.CompareAndSwap(tat, tat-uint64(DepthMax))
+		case before != after:
+			e.tat.CompareAndSwap(uint64(after), uint64(before))
 		}
+		return true
 	}
 	return false
 }

@@ -146,6 +146,43 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// Another verifier of the same URL need not wait for the issuer, which may be away. Of the other's judgement it
+// takes over nothing, and of another URL's keys none.
+func TestInherit(t *testing.T) {
+	a := newSigner("a")
+	i := newIssuer(t, nil, text(a.set()))
+	v, lines := run(t, VerifierOptions{JWKSURL: i.URL, Refresh: time.Hour, HTTPClient: client(t)})
+	await(t, lines, inForce)
+	token := a.token(t, "ann")
+	if _, why := v.verify(token); why != accepted {
+		t.Fatalf("rejected as %s", name(why))
+	}
+	i.set(http.NotFound)
+	for _, c := range []struct {
+		next VerifierOptions
+		want reason
+	}{
+		{VerifierOptions{JWKSURL: i.URL, Leeway: time.Minute}, accepted},
+		{VerifierOptions{JWKSURL: i.URL, Audience: "weir"}, rejectedAudience},
+		{VerifierOptions{JWKSURL: i.URL, Algorithms: []string{"ES256"}}, rejectedNoKeys},
+		{VerifierOptions{JWKSURL: i.URL + "/other"}, rejectedNoKeys},
+	} {
+		c.next.HTTPClient = client(t)
+		next := verifier(t, c.next)
+		next.Inherit(v)
+		if _, why := next.verify(token); why != c.want {
+			t.Errorf("%+v: %v, want %v", c.next, why, c.want)
+		}
+	}
+	i.set(text(a.set()))
+	next := verifier(t, VerifierOptions{JWKSURL: i.URL, HTTPClient: client(t)})
+	next.Inherit(v)
+	inherited := next.keys.Load()
+	if err := next.refresh(t.Context()); err != nil || next.keys.Load() == inherited {
+		t.Errorf("its own keys do not take the place of those (%v)", err)
+	}
+}
+
 // Nobody makes weir fetch more often than it wants to.
 func TestUnknownKeysAreFetchedSeldom(t *testing.T) {
 	a := newSigner("a")

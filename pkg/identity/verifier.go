@@ -118,6 +118,19 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	return v, nil
 }
 
+// Inherit takes over the keys of another verifier of the same URL, as far as this one may use them, until it has
+// fetched its own. It is called before both Run and the first token.
+func (v *Verifier) Inherit(from *Verifier) {
+	set := from.keys.Load()
+	if set == nil || v.options.JWKSURL == "" || v.options.JWKSURL != from.options.JWKSURL {
+		return
+	}
+	// Without a digest, so that what is fetched takes their place: there may be keys that the other left out.
+	if own, err := newKeySet(set.keys, v.allowed, [sha256.Size]byte{}); err == nil {
+		v.keys.Store(own)
+	}
+}
+
 func (v *Verifier) configure() (err error) {
 	o := &v.options
 	if o.Log == nil {

@@ -111,6 +111,12 @@ type leakyBucket struct {
 	first bucket.Ticks // of debt, that need not be waited for
 }
 
+// queueing is an [Algorithm] whose places are promises: to give one back when others are behind it would give two
+// the same turn. So it is asked after all that may deny.
+type queueing interface{ queues() }
+
+func (*leakyBucket) queues() {}
+
 func newLeakyBucket(p policy.Policy) (Algorithm, error) {
 	queue, err := bucket.NewLimit(p.Limit, p.Window, p.Burst)
 	if err != nil {
@@ -123,8 +129,19 @@ func (a *leakyBucket) Take(b Bucket, now Instant, hits uint64) Outcome {
 	o, debt := a.take(b, now, hits)
 	if o.Admitted {
 		o.Delay = roundUp(debt - min(debt, a.first))
+		o.Found[0] = now.Ticks + debt
 	}
 	return o
+}
+
+// Refund gives back a place that is the last. One that others are behind passes by unused: they were told when
+// to go on. An outcome that does not say which place it is gives back any.
+func (a *leakyBucket) Refund(b Bucket, now Instant, o Outcome, hits uint64) {
+	if o.Found[0] == 0 {
+		a.tokenBucket.Refund(b, now, o, hits)
+		return
+	}
+	b.Table.RefundLast(b.Hash, &a.limit, hits, o.Found[0])
 }
 
 func (a *leakyBucket) Peek(b Bucket, now Instant, hits uint64) Outcome {

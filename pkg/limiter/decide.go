@@ -1,6 +1,10 @@
 package limiter
 
-import "time"
+import (
+	"time"
+
+	"github.com/weir-limiter/weir/pkg/bucket"
+)
 
 // fewCharges is how many buckets a decision charges without asking for memory.
 const fewCharges = 8
@@ -20,32 +24,44 @@ type charge struct {
 
 func (c *charge) bucket(l *Limiter) Bucket { return Bucket{l.table, c.hash} }
 
-// decide charges all of the buckets or none, which it is if denied already. Each charge says afterwards what
-// its bucket thinks.
+// decide charges all of the buckets or none, which it is if denied already: places in queues last, as they can't be
+// given back as if they had never been taken. Each charge says afterwards what its bucket thinks.
 func (l *Limiter) decide(charges []charge, now Instant, denied bool) (allowed bool) {
 	allowed = !denied
+	queues := false
 	for i := range charges {
-		c := &charges[i]
-		switch {
-		case c.hits == 0:
-			c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, 1)
-		case !allowed:
-			c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
-		default:
-			c.outcome = c.rule.algorithm.Take(c.bucket(l), now, c.hits)
-			c.taken = c.outcome.Admitted
+		if c := &charges[i]; c.rule.queues {
+			queues = true
+		} else {
+			allowed = c.decide(l, now, allowed) && allowed
 		}
-		if c.outcome.Admitted && c.outcome.Delay > c.longest {
-			c.turnAway(l, now)
-		}
-		if !c.outcome.Admitted && !c.rule.shadow {
-			allowed = false
+	}
+	for i := 0; queues && i < len(charges); i++ {
+		if c := &charges[i]; c.rule.queues {
+			allowed = c.decide(l, now, allowed) && allowed
 		}
 	}
 	if !allowed {
 		l.refund(charges, now)
 	}
 	return allowed
+}
+
+// decide charges one bucket, unless another has denied, and tells whether this one lets the others be charged.
+func (c *charge) decide(l *Limiter, now Instant, take bool) (goOn bool) {
+	take = take && c.hits > 0
+	if !take || c.rule.queues && c.longest != Never {
+		c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, max(c.hits, 1))
+		take = take && c.outcome.Delay <= c.longest
+	}
+	if take {
+		c.outcome = c.rule.algorithm.Take(c.bucket(l), now, c.hits)
+		c.taken = c.outcome.Admitted
+	}
+	if c.outcome.Admitted && c.outcome.Delay > c.longest {
+		c.turnAway(l, now)
+	}
+	return c.outcome.Admitted || c.rule.shadow
 }
 
 // turnAway denies what would have to wait too long, and gives back its place: else those who don't wait
@@ -65,6 +81,11 @@ func (c *charge) turnAway(l *Limiter, now Instant) {
 func (l *Limiter) refund(charges []charge, now Instant) {
 	for i := len(charges) - 1; i >= 0; i-- {
 		if c := &charges[i]; c.taken {
+			if c.rule.queues {
+				// Another queue has denied. What is denied must not fill this one, even if who came at the same moment
+				// gets the turn of who comes next.
+				c.outcome.Found = [2]bucket.Ticks{}
+			}
 			c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
 		}
 	}

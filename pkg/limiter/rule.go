@@ -17,6 +17,7 @@ type Rule struct {
 	headers   []Header
 	shadow    bool
 	releases  bool // what it grants lasts until it is given back
+	queues    bool // what it grants is a place behind others
 	counters  *counters
 
 	// Of policies that find their requests.
@@ -33,6 +34,7 @@ func (l *Limiter) newRule(p policy.Policy, c *counters) (*Rule, error) {
 		return nil, fmt.Errorf("algorithm %s: %w", p.Algorithm, err)
 	}
 	_, releasing := algorithm.(Releasing)
+	_, queues := algorithm.(queueing)
 	return &Rule{
 		policy:    p,
 		algorithm: algorithm,
@@ -40,6 +42,7 @@ func (l *Limiter) newRule(p policy.Policy, c *counters) (*Rule, error) {
 		headers:   headersOf(p),
 		shadow:    p.Mode == policy.ModeShadow,
 		releases:  releasing,
+		queues:    queues,
 		counters:  c,
 	}, nil
 }

@@ -36,10 +36,13 @@ type slice struct {
 	elapsed, left time.Duration
 }
 
-// at cuts time, which began at 0, into windows.
+// at cuts time into windows, one of which begins at 0.
 func (w *window) at(t time.Duration) slice {
-	elapsed := t % w.length
-	return slice{uint64(t / w.length), elapsed, w.length - elapsed}
+	number, elapsed := t/w.length, t%w.length
+	if elapsed < 0 { // a machine without a battery may be before 1970
+		number, elapsed = number-1, elapsed+w.length
+	}
+	return slice{uint64(number), elapsed, w.length - elapsed}
 }
 
 // hash names a window's counter. That of the next window is in another set of the table.

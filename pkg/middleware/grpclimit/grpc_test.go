@@ -32,7 +32,8 @@ func TestMain(m *testing.M) { testutil.Main(m) }
 type service struct {
 	testpb.UnimplementedTestServiceServer
 	calls   atomic.Int64
-	entered chan struct{} // if not nil, unary calls tell it, and stay until the client hangs up
+	entered chan struct{}                                       // if not nil, unary calls tell it, and stay until the client hangs up
+	stream  func(testpb.TestService_FullDuplexCallServer) error // if not nil, instead of the echo
 }
 
 func (s *service) UnaryCall(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
@@ -46,6 +47,9 @@ func (s *service) UnaryCall(ctx context.Context, _ *testpb.SimpleRequest) (*test
 
 func (s *service) FullDuplexCall(stream testpb.TestService_FullDuplexCallServer) error {
 	s.calls.Add(1)
+	if s.stream != nil {
+		return s.stream(stream)
+	}
 	for {
 		switch _, err := stream.Recv(); {
 		case errors.Is(err, io.EOF):

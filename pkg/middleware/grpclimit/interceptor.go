@@ -3,6 +3,7 @@ package grpclimit
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -46,7 +47,7 @@ func StreamServerInterceptor(l middleware.Checker, o Options) grpc.StreamServerI
 			return handler(server, stream)
 		}
 		limited := &limitedStream{ServerStream: stream, options: &o, checker: l, fullMethod: info.FullMethod}
-		defer limited.release()
+		defer limited.end()
 		err := o.admit(ctx, l, info.FullMethod, &limited.res)
 		if md := o.metadata(&limited.res); len(md) > 0 {
 			_ = stream.SetHeader(md) // they can't be gone yet
@@ -111,6 +112,11 @@ type limitedStream struct {
 	fullMethod string
 	res        limiter.Result // of the last message
 	further    bool           // the first message was received
+
+	// mu keeps res from a goroutine that still receives when the handler returns, as those of proxies do. But for
+	// that nobody waits for it.
+	mu    sync.Mutex
+	ended bool
 }
 
 // RecvMsg receives a message, and fails if it is denied. As with any stream, one goroutine at a time may
@@ -123,12 +129,30 @@ func (s *limitedStream) RecvMsg(message any) error {
 		s.further = true
 		return nil
 	}
-	s.release()
-	err := s.options.admit(s.Context(), s.checker, s.fullMethod, &s.res)
-	if !s.res.Allowed {
-		s.SetTrailer(s.options.metadata(&s.res)) // the headers may be gone, and would pile up if not
+	s.hold(limiter.Result{})
+	var res limiter.Result
+	err := s.options.admit(s.Context(), s.checker, s.fullMethod, &res)
+	if !res.Allowed {
+		s.SetTrailer(s.options.metadata(&res)) // the headers may be gone, and would pile up if not
 	}
+	s.hold(res)
 	return err
 }
 
-func (s *limitedStream) release() { s.checker.Release(&s.res) }
+// hold releases what the stream holds, and keeps another result in its place; if it has ended, it releases that too.
+func (s *limitedStream) hold(res limiter.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checker.Release(&s.res)
+	s.res = res
+	if s.ended {
+		s.checker.Release(&s.res)
+	}
+}
+
+func (s *limitedStream) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.hold(limiter.Result{})
+}
