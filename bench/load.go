@@ -117,24 +117,18 @@ func onEach(d time.Duration, ask func(until time.Time) (int, error)) (float64, e
 	return float64(sum) / took.Seconds(), nil
 }
 
-// measureServers lets two servers take turns under one load.
-func measureServers(ctx context.Context, ask load, a, b *server, o options) (ofA, ofB []float64, err error) {
+// measureServers lets servers take turns under one load.
+func measureServers(ctx context.Context, ask load, servers []*server, o options) ([][]float64, error) {
+	rates := make([][]float64, len(servers))
 	for round := range o.rounds {
-		pair := [2]*server{a, b}
-		if round%2 == 1 {
-			pair = [2]*server{b, a}
-		}
-		for _, s := range pair {
-			rate, err := ask(ctx, s, o.each)
+		for turn := range servers {
+			i := (turn + round) % len(servers)
+			rate, err := ask(ctx, servers[i], o.each)
 			if err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", s.name, err)
+				return nil, fmt.Errorf("%s: %w", servers[i].name, err)
 			}
-			if s == a {
-				ofA = append(ofA, rate)
-			} else {
-				ofB = append(ofB, rate)
-			}
+			rates[i] = append(rates[i], rate)
 		}
 	}
-	return ofA, ofB, nil
+	return rates, nil
 }

@@ -85,15 +85,39 @@ func memoryPerKey(_ context.Context, _ options, r *report) error {
 }
 
 func auth(ctx context.Context, o options, r *report) error {
-	return besideEmpty(ctx, o, r, "forward-auth", httpLoad, nameAuth, nameEmptyHTTP)
+	return besideEmpty(ctx, o, func(weir, empty *server) error {
+		const task = "forward-auth"
+		plain := &server{name: nameEmptyHTTP, http: empty.http}
+		timed := &server{name: nameTimedHTTP, http: empty.timed}
+		rates, err := measureServers(ctx, httpLoad, []*server{weir, plain, timed}, o)
+		if err != nil {
+			return err
+		}
+		r.rates(task, nameAuth, rates[0])
+		r.rates(task, nameEmptyHTTP, rates[1])
+		r.rates(task, nameTimedHTTP, rates[2])
+		r.atLeast(task, nameAuth+" / "+nameEmptyHTTP, ratio(rates[0], rates[1]), "ratio", 0.85)
+		r.shown(task, nameAuth+" / "+nameTimedHTTP, ratio(rates[0], rates[2]), "ratio")
+		return nil
+	})
 }
 
 func rlsThroughput(ctx context.Context, o options, r *report) error {
-	return besideEmpty(ctx, o, r, "RLS", rlsLoad, nameRLS, nameEmptyRLS)
+	return besideEmpty(ctx, o, func(weir, empty *server) error {
+		const task = "RLS"
+		rates, err := measureServers(ctx, rlsLoad, []*server{weir, empty}, o)
+		if err != nil {
+			return err
+		}
+		r.rates(task, nameRLS, rates[0])
+		r.rates(task, nameEmptyRLS, rates[1])
+		r.atLeast(task, nameRLS+" / "+nameEmptyRLS, ratio(rates[0], rates[1]), "ratio", 0.85)
+		return nil
+	})
 }
 
-// besideEmpty measures weir beside a server that does nothing.
-func besideEmpty(ctx context.Context, o options, r *report, task string, ask load, weirName, emptyName string) (err error) {
+// besideEmpty starts weir, and the servers that do nothing.
+func besideEmpty(ctx context.Context, o options, measure func(weir, empty *server) error) (err error) {
 	dir, err := os.MkdirTemp("", "weir-bench-")
 	if err != nil {
 		return err
@@ -109,12 +133,5 @@ func besideEmpty(ctx context.Context, o options, r *report, task string, ask loa
 		return err
 	}
 	defer func() { err = errors.Join(err, weir.stop()) }()
-	ofWeir, ofEmpty, err := measureServers(ctx, ask, weir, empty, o)
-	if err != nil {
-		return err
-	}
-	r.rates(task, weirName, ofWeir)
-	r.rates(task, emptyName, ofEmpty)
-	r.atLeast(task, weirName+" / "+emptyName, ratio(ofWeir, ofEmpty), "ratio", 0.85)
-	return nil
+	return measure(weir, empty)
 }

@@ -23,12 +23,14 @@ import (
 type server struct {
 	name       string
 	http, grpc string // addresses; empty: none
+	timed      string // of HTTP, with timeouts
 	cmd        *exec.Cmd
 }
 
 // The servers' names.
 const (
 	nameEmptyHTTP = "an empty net/http handler"
+	nameTimedHTTP = "the same with timeouts"
 	nameAuth      = "weir /v1/auth"
 	nameEmptyRLS  = "an empty RLS server"
 	nameRLS       = "weir RLS"
@@ -37,25 +39,30 @@ const (
 // serveEmpty is this program as a child: it answers 200, and OK, to everything, until its standard input
 // ends, which it does with its parent.
 func serveEmpty(addresses io.Writer) error {
-	httpListener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	grpcListener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
+	var listeners [3]net.Listener
+	for i := range listeners {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		listeners[i] = l
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	rls := grpc.NewServer()
 	ratelimit.RegisterRateLimitServiceServer(rls, emptyRLS{})
-	failed := make(chan error, 2)
-	go func() { failed <- http.Serve(httpListener, handler) }()
-	go func() { failed <- rls.Serve(grpcListener) }()
+	// Those that a server has to have that anybody can reach.
+	timed := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
+	failed := make(chan error, 4)
+	go func() { failed <- http.Serve(listeners[0], handler) }()
+	go func() { failed <- rls.Serve(listeners[1]) }()
+	go func() { failed <- timed.Serve(listeners[2]) }()
 	go func() {
 		_, err := io.Copy(io.Discard, os.Stdin)
 		failed <- err
 	}()
-	fmt.Fprintf(addresses, "%s %s\n", httpListener.Addr(), grpcListener.Addr())
+	fmt.Fprintf(addresses, "%s %s %s\n", listeners[0].Addr(), listeners[1].Addr(), listeners[2].Addr())
 	return <-failed
 }
 
@@ -92,7 +99,7 @@ func startEmpty(ctx context.Context) (*server, error) {
 	s := &server{name: "empty", cmd: cmd}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err == nil {
-		_, err = fmt.Sscan(line, &s.http, &s.grpc)
+		_, err = fmt.Sscan(line, &s.http, &s.grpc, &s.timed)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the empty servers: %w", err), s.stop())

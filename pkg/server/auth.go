@@ -62,7 +62,7 @@ func (c *checks) auth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if res.Delay > 0 {
-		c.held.wait(w, r, res.Delay)
+		c.held.wait(r, res.Delay)
 	}
 	// An empty answer with status 200: net/http adds Content-Length and Date.
 	c.dialect().Set(w.Header(), &res, time.Now())
@@ -189,12 +189,9 @@ func (h *held) longest() time.Duration {
 
 // wait returns when the turn of a request has come, or its client has gone away, or the server is to stop, which
 // lets it go on early.
-func (h *held) wait(w http.ResponseWriter, r *http.Request, delay time.Duration) {
+func (h *held) wait(r *http.Request, delay time.Duration) {
 	h.n.Add(1)
 	defer h.n.Add(-1)
-	// While a handler runs, net/http reads on, to notice that the client goes away; and would take it for
-	// gone when the time is up in which it had to send its request.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(delay + requestTimeout))
 	turn := time.NewTimer(delay)
 	defer turn.Stop()
 	select {

@@ -162,25 +162,6 @@ func TestAuthHoldsBackSoMany(t *testing.T) {
 	}
 }
 
-// What is held back outlasts the time that a client has for sending its request.
-func TestHeldBackOutlastsTheReadTimeout(t *testing.T) {
-	t.Parallel()
-	d := delayed{newLimiter(t, noPolicies), 300 * time.Millisecond}
-	s := New(testOptions(t, Options{Checker: d, Identity: newResolver(t)}))
-	s.http.ReadTimeout = 50 * time.Millisecond
-	run(t, s)
-	begun := time.Now()
-	answer, err := http.Get("http://" + s.listener.Addr().String() + "/v1/auth")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	if took := time.Since(begun); answer.StatusCode != 200 || took < 300*time.Millisecond {
-		t.Errorf("%d after %v, want 200 after 300 ms", answer.StatusCode, took)
-	}
-	http.DefaultClient.CloseIdleConnections()
-}
-
 // testOptions fills in what every server needs.
 func testOptions(t *testing.T, o Options) Options {
 	t.Helper()

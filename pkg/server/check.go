@@ -35,7 +35,7 @@ func checkRoutes(o Options, stopping <-chan struct{}) []route {
 		{"POST /v1/release", forAll, http.HandlerFunc(c.release)},
 	}
 	if o.Identity != nil {
-		all = append(all, route{"/v1/auth", forAll, http.HandlerFunc(c.auth)})
+		all = append(all, route{authPath, forAll, http.HandlerFunc(c.auth)})
 	}
 	return all
 }

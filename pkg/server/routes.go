@@ -78,14 +78,27 @@ func routes(o Options, stopping <-chan struct{}) http.Handler {
 	}
 	// A mux of its own: the default one has whatever a library hangs into it, such as pprof.
 	mux := http.NewServeMux()
+	var auth http.Handler = mux
 	for _, r := range all {
 		if r.access == guarded && !o.Local {
 			r.handler = guard(o.Token, o.Log, r.handler)
 		}
 		mux.Handle(r.pattern, r.handler)
+		if r.pattern == authPath {
+			auth = r.handler
+		}
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == authPath { // which nearly all requests are for
+			auth.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
+
+// authPath is where proxies ask.
+const authPath = "/v1/auth"
 
 // healthz says that the daemon is alive. Whether it can do its work is for readyz: to restart a daemon
 // because an interface is unplugged would mend nothing.

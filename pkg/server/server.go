@@ -19,8 +19,7 @@ import (
 // the answer to a scrape may be long.
 const (
 	headerTimeout  = 5 * time.Second
-	requestTimeout = 10 * time.Second
-	answerTimeout  = maxDelay + 10*time.Second
+	requestTimeout = maxDelay + 20*time.Second // from its head on: the body, the time that it is held back, the answer
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
 	// shutdownTimeout is how long requests that are being answered keep the daemon from ending.
@@ -65,7 +64,7 @@ type Options struct {
 // Server answers HTTP requests.
 type Server struct {
 	http     *http.Server
-	listener net.Listener
+	listener *sweep
 }
 
 // New makes a server, which answers once it runs.
@@ -73,17 +72,15 @@ func New(o Options) *Server {
 	stopping := make(chan struct{})
 	h := newHTTPServer(middleware.Recovered(o.Log, meant(o.StateDir, routes(o, stopping))))
 	h.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
-	return &Server{http: h, listener: loggedListener{o.Listener, o.Log}}
+	l := newSweep(loggedListener{o.Listener, o.Log}, maxAge{headerTimeout, requestTimeout, idleTimeout})
+	h.ConnState = l.changed
+	return &Server{http: h, listener: l}
 }
 
 func newHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       requestTimeout,
-		WriteTimeout:      answerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
+		Handler:        handler,
+		MaxHeaderBytes: maxHeaderBytes,
 		// What net/http logs has addresses of clients in it. The two things worth knowing are logged
 		// elsewhere: panics by Recovered, failures to accept by loggedListener.
 		ErrorLog: log.New(io.Discard, "", 0),
@@ -93,6 +90,9 @@ func newHTTPServer(handler http.Handler) *http.Server {
 // Run serves until ctx ends, and then lets requests that are being answered finish, for a few
 // seconds. It returns nil unless serving failed. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
+	sweeping, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while requests finish
+	defer stop()
+	go s.listener.run(sweeping, sweepEvery)
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {
