@@ -53,8 +53,8 @@ func newWorker(seed int) *worker {
 func (w *worker) ask(i int) *limiter.RequestContext {
 	w.request.ClientIP = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 	for at := len(w.name) - 1; at >= len("user:"); at-- {
-		w.name[at] = '0' + byte(i%10)
-		i /= 10
+		w.name[at] = 'a' + byte(i&15)
+		i >>= 4
 	}
 	return &w.request
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -39,22 +40,31 @@ func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
 }
 
 func (l *Limiter) check(room []charge, q *Query, r *Result) error {
-	now := l.now()
+	t := l.timer()
 	charges, err := l.charges(room, l.set.Load(), q, 0, r)
 	if err != nil {
 		*r = Result{}
 		return l.bad(err)
 	}
-	allowed := l.decide(charges, now, r.List == policy.ListDeny)
+	allowed := l.decide(charges, l.nowFor(charges), r.List == policy.ListDeny)
 	if r.List == policy.ListNone {
 		result(charges, 0, r)
 	}
 	if q.Hits > 0 {
 		r.lease.hold(charges, 0, q)
 		count(charges)
-		l.count(allowed, now)
+		l.count(allowed, t)
 	}
 	return nil
+}
+
+// nowFor reads the clock while the table's entries of the charges are brought near: the one waits for nothing, and
+// the others take as long in a table that no cache holds.
+func (l *Limiter) nowFor(charges []charge) Instant {
+	for i := range charges {
+		l.table.Prefetch(charges[i].hash)
+	}
+	return l.now()
 }
 
 // CheckAll decides over several queries at once, by one set of policies: if one is denied, none is charged,
@@ -66,7 +76,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 			fmt.Sprintf("ask 1 to %d, with a result for each", MaxQueries)}
 	}
 	var few [fewCharges]charge
-	charges, set, now, denied, hits := few[:0], l.set.Load(), l.now(), false, uint64(0)
+	charges, set, t, denied, hits := few[:0], l.set.Load(), l.timer(), false, uint64(0)
 	for i := range queries {
 		results[i] = Result{}
 		if charges, err = l.charges(charges, set, &queries[i], i, &results[i]); err != nil {
@@ -76,7 +86,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 		denied = denied || results[i].List == policy.ListDeny
 		hits |= queries[i].Hits
 	}
-	allowed := l.decide(charges, now, denied)
+	allowed := l.decide(charges, l.nowFor(charges), denied)
 	for i := range queries {
 		if results[i].List == policy.ListNone {
 			result(charges, i, &results[i])
@@ -85,7 +95,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 	}
 	if hits > 0 {
 		count(charges)
-		l.count(allowed, now)
+		l.count(allowed, t)
 	}
 	return 0, nil
 }
@@ -135,11 +145,27 @@ func (s *ruleSet) charges(all []charge, q *Query, query int, r *Result) ([]charg
 	return all, nil
 }
 
+// timer knows when a decision began, if it is one that is timed.
+type timer struct {
+	stripe *totalStripe
+	weight uint64
+	begun  bucket.Ticks
+}
+
+// timer begins a decision.
+func (l *Limiter) timer() timer {
+	t := timer{stripe: &l.totals.stripe[stripe()%totalStripes]}
+	if t.weight = t.stripe.weight(); t.weight > 0 {
+		t.begun = l.now().Ticks
+	}
+	return t
+}
+
 // count adds a decision to the totals.
-func (l *Limiter) count(allowed bool, since Instant) {
-	s := &l.totals.stripe[stripe()%totalStripes]
-	if weight := s.count(allowed); weight > 0 {
-		s.time((l.now().Ticks - since.Ticks).Duration(), weight)
+func (l *Limiter) count(allowed bool, t timer) {
+	t.stripe.count(allowed)
+	if t.weight > 0 {
+		t.stripe.time((l.now().Ticks - t.begun).Duration(), t.weight)
 	}
 }
 

@@ -71,19 +71,24 @@ const (
 	timedEvery = 16
 )
 
-// count adds a decision, and returns how many its duration is to count for: 0 if it need not be known.
-func (s *totalStripe) count(allowed bool) (weight uint64) {
-	n := &s.exceeded
-	if allowed {
-		n = &s.allowed
-	}
-	switch nth := n.Add(1); {
-	case nth <= timedFirst:
+// weight is how many decisions the next one's duration is to count for: 0 if it need not be known. Goroutines
+// that share a stripe may ask about the same one, so that a few are timed too often or not at all.
+func (s *totalStripe) weight() uint64 {
+	switch next := s.allowed.Load() + s.exceeded.Load() + 1; {
+	case next <= timedFirst:
 		return 1
-	case nth%timedEvery == 0:
+	case next%timedEvery == 0:
 		return timedEvery
 	}
 	return 0
+}
+
+func (s *totalStripe) count(allowed bool) {
+	if allowed {
+		s.allowed.Add(1)
+	} else {
+		s.exceeded.Add(1)
+	}
 }
 
 func (s *totalStripe) time(took time.Duration, weight uint64) {
