@@ -27,8 +27,8 @@ func TestTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n", line)
 		seen.Store(new(string))
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n", line)
 		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			t.Fatal(err)
