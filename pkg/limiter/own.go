@@ -36,7 +36,7 @@ func (l *Limiter) ownRule(q *Query) (*Rule, error) {
 }
 
 func (l *Limiter) newOwnRule(limit uint64, window time.Duration) (*Rule, error) {
-	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests}
+	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests, Algorithm: policy.AlgorithmTokenBucket, Consistency: l.ownConsistency}
 	if faults := p.RateFaults(); faults != nil {
 		f := faults[0]
 		if f.Path == "burst" { // which a query has none of
@@ -48,5 +48,9 @@ func (l *Limiter) newOwnRule(limit uint64, window time.Duration) (*Rule, error) 
 	if err != nil {
 		return nil, &QueryError{"limit", err.Error(), "choose a rate from 1/day to 100000000/s"}
 	}
-	return &Rule{policy: p, algorithm: algorithm, counters: l.own, space: l.ownSpace}, nil
+	r := &Rule{policy: p, algorithm: algorithm, counters: l.own, space: l.ownSpace, own: true}
+	if r.shared, err = l.share(p); err != nil {
+		return nil, fmt.Errorf("share a limit that came with a query: %w", err)
+	}
+	return r, nil
 }
