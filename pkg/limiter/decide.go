@@ -20,12 +20,13 @@ type charge struct {
 	taken bool // and has to be refunded if another denies
 	// replaced marks what is on its way out: another that applies has its place.
 	replaced bool
-	longest  time.Duration // that the query would wait
-	outcome  Outcome
 	// Of a bucket that nodes share:
 	answer  Answer
-	skipped bool      // nobody was asked, as another had denied: the outcome says nothing
-	instead Algorithm // that stands in for the store while it is away; nil: none, or the policy needs none
+	skipped bool    // nobody was asked, as another had denied: the outcome says nothing
+	standIn standIn // for the store
+
+	longest time.Duration // that the query would wait
+	outcome Outcome
 }
 
 func (c *charge) bucket(l *Limiter) Bucket { return Bucket{l.table, c.hash} }
@@ -101,8 +102,8 @@ func (c *charge) giveBack(l *Limiter, now Instant) {
 		c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
 	case c.answer == Decided:
 		c.rule.shared.Refund(c.key(), now, c.outcome, c.hits)
-	case c.instead != nil:
-		c.instead.Refund(c.bucket(l), now, c.outcome, c.hits)
+	case c.standIn != standInNone:
+		c.instead(l).Refund(c.bucket(l), now, c.outcome, c.hits)
 	}
 }
 
@@ -111,8 +112,8 @@ func (c *charge) look(l *Limiter, now Instant) Outcome {
 	switch {
 	case c.rule.shared == nil:
 		return c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
-	case c.answer == Away && c.instead != nil:
-		return c.instead.Peek(c.bucket(l), now, c.hits)
+	case c.standIn != standInNone:
+		return c.instead(l).Peek(c.bucket(l), now, c.hits)
 	case c.answer == Decided:
 		if o, answer := c.rule.shared.Peek(c.key(), now, c.hits); answer == Decided {
 			return o

@@ -16,8 +16,8 @@ type held struct {
 	grant   uint64
 	found   [2]bucket.Ticks
 	hits    uint64
-	instead Algorithm // that granted it, while the store was away
-	local   bool      // that is so, or it is nothing that nodes share
+	standIn standIn // that granted it, while the store was away
+	local   bool    // that is so, or it is nothing that nodes share
 }
 
 // hold keeps what a query may give back of a decision that was allowed.
@@ -29,7 +29,7 @@ func (le *lease) hold(charges []charge, query int, q *Query) {
 		if !c.taken || c.query != query || !c.rule.releases && !refundable {
 			continue
 		}
-		h := held{c.rule, c.key(), c.outcome.Grant, c.outcome.Found, c.hits, c.instead, c.rule.shared == nil || c.answer == Away}
+		h := held{c.rule, c.key(), c.outcome.Grant, c.outcome.Found, c.hits, c.standIn, c.rule.shared == nil || c.answer == Away}
 		if le.first.rule == nil {
 			le.first = h
 		} else {
@@ -89,13 +89,13 @@ func (l *Limiter) Refund(r *Result) {
 
 func (l *Limiter) giveBack(h *held, now Instant) {
 	o := Outcome{Admitted: true, Grant: h.grant, Found: h.found}
-	algorithm := h.rule.algorithm
-	switch {
-	case !h.local:
+	if !h.local {
 		h.rule.shared.Refund(h.key, now, o, h.hits)
 		return
-	case h.instead != nil:
-		algorithm = h.instead
+	}
+	algorithm := h.rule.algorithm
+	if h.standIn == standInShare {
+		algorithm = h.rule.share(l)
 	}
 	algorithm.Refund(Bucket{l.table, h.key.Hash}, now, o, h.hits)
 }

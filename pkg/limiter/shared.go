@@ -35,7 +35,7 @@ func (l *Limiter) decideShared(ctx context.Context, charges []charge, now *Insta
 			continue
 		case c.answer == Away:
 			by = backendFallback
-			l.standIn(c, *now, allowed)
+			c.standInForStore(l, *now, allowed)
 		}
 		if c.outcome.Admitted && c.outcome.Delay > c.longest {
 			c.turnAway(l, *now)
@@ -107,8 +107,25 @@ func tell(charges []charge, asked []Asking) {
 // standInWait is what who is denied because the store is away is told to wait: when it is back nobody knows.
 const standInWait = time.Second
 
-// standIn decides by the policy's on_store_failure.
-func (l *Limiter) standIn(c *charge, now Instant, take bool) {
+// standIn is what decides in the place of the store.
+type standIn uint8
+
+const (
+	standInNone  standIn = iota // the store decided, or no bucket
+	standInLocal                // this process' own bucket
+	standInShare                // the same, with a part of the limit
+)
+
+// instead is the algorithm that stands in for the store.
+func (c *charge) instead(l *Limiter) Algorithm {
+	if c.standIn == standInShare {
+		return c.rule.share(l)
+	}
+	return c.rule.algorithm
+}
+
+// standInForStore decides by the policy's on_store_failure.
+func (c *charge) standInForStore(l *Limiter, now Instant, take bool) {
 	p := &c.rule.policy
 	switch p.OnStoreFailure {
 	case policy.StoreFailureOpen:
@@ -118,15 +135,15 @@ func (l *Limiter) standIn(c *charge, now Instant, take bool) {
 		c.outcome = Outcome{RetryAfter: standInWait}
 		return
 	case policy.StoreFailureShare:
-		c.instead = c.rule.share(l)
+		c.standIn = standInShare
 	default:
-		c.instead = c.rule.algorithm
+		c.standIn = standInLocal
 	}
 	if !take || c.hits == 0 {
-		c.outcome = c.instead.Peek(c.bucket(l), now, max(c.hits, 1))
+		c.outcome = c.instead(l).Peek(c.bucket(l), now, max(c.hits, 1))
 		return
 	}
-	c.outcome = c.instead.Take(c.bucket(l), now, c.hits)
+	c.outcome = c.instead(l).Take(c.bucket(l), now, c.hits)
 	c.taken = c.outcome.Admitted
 }
 
