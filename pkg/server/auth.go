@@ -158,7 +158,7 @@ func parseAuthQuery(raw string) (authQuery, error) {
 	for name, all := range values {
 		switch value := all[0]; {
 		case len(all) > 1:
-			o.fault(shorten(name), "leave one out", "is set again")
+			o.fault(policy.Shorten(name), "leave one out", "is set again")
 		case name == "hits":
 			o.number(name, []byte(value), &q.hits)
 		case name == "deny" && value == "403":
@@ -167,7 +167,7 @@ func parseAuthQuery(raw string) (authQuery, error) {
 		case name == "deny":
 			o.fault(name, "set it to 403, or leave it out", "want 403 or 429")
 		default:
-			o.fault(shorten(name), "there are deny and hits", "unknown parameter")
+			o.fault(policy.Shorten(name), "there are deny and hits", "unknown parameter")
 		}
 	}
 	return q, o.problem()
