@@ -32,8 +32,7 @@ func TestTraefik(t *testing.T) {
 			write(r.T, r.dir, "weir.yaml", edit(document(r.T, "traefik", "weir.yaml")))
 			return start(r.T, r.dir, binary, "--configFile=traefik.yaml")
 		},
-		quiet:  true,
-		reason: []string{"window_seconds", "policy"},
+		quiet: true,
 		closed: func(file string) string {
 			closed := strings.Replace(file, "address: http://127.0.0.1:8082/v1/auth", "address: http://127.0.0.1:8080/v1/auth", 1)
 			if closed == file {
