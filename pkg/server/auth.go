@@ -27,6 +27,9 @@ const (
 // statusHeader tells what the status of an answer would be but for ?deny=403, or that the limiter failed.
 const statusHeader = "X-Ratelimit-Status"
 
+// bodyHeader has the body of what is denied with ?deny=403: auth_request of nginx reads headers alone.
+const bodyHeader = "X-Ratelimit-Body"
+
 // authQuery is what a proxy's configuration asks of /v1/auth by its URL.
 type authQuery struct {
 	hits uint64
@@ -120,6 +123,7 @@ func (c *checks) denied(w http.ResponseWriter, r *http.Request, q authQuery, res
 		status = http.StatusForbidden
 	}
 	w.Header().Set(statusHeader, strconv.Itoa(status))
+	w.Header().Set(bodyHeader, string(middleware.NewErrorBody(res).AppendJSON(nil)))
 	middleware.WriteDeniedAs(w, r, q.deny, c.dialect(), res, time.Now())
 }
 

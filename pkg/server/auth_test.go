@@ -66,6 +66,9 @@ func TestAuth(t *testing.T) {
 		case c.policy != "" && (h.Get("Retry-After") == "" || c.method != "HEAD" && !strings.Contains(body, "RATE_LIMIT_EXCEEDED")):
 			t.Errorf("%s: body %q, headers %v; want an error and Retry-After", c.what, body, h)
 		}
+		if told := h.Get("X-RateLimit-Body"); c.told == "" && told != "" || c.told != "" && told+"\n" != body {
+			t.Errorf("%s: X-RateLimit-Body %q, body %q", c.what, told, body)
+		}
 	}
 }
 
