@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -68,7 +67,7 @@ func New(o Options) (*Limiter, error) {
 	if o.Entries < MinEntries || bits.OnesCount(uint(o.Entries)) != 1 {
 		return nil, fmt.Errorf("a table of %d entries (want a power of two from %d on)", o.Entries, MinEntries)
 	}
-	table, err := bucket.NewTable(cacheAligned(o.Entries * bucket.SetSize / bucket.SetWays))
+	table, err := bucket.NewTable(tableMemory(o.Entries * bucket.SetSize / bucket.SetWays))
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +88,4 @@ func New(o Options) (*Limiter, error) {
 	l.ownSpace = l.hasher.space("own", "", policy.DefaultIPv4Prefix, policy.DefaultIPv6Prefix)
 	l.set.Store(newRuleSet(policy.Document{}))
 	return l, nil
-}
-
-// cacheAligned is memory whose sets are one cache line each.
-func cacheAligned(size int) []byte {
-	mem := make([]byte, size+bucket.SetSize)
-	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))) & (bucket.SetSize - 1)
-	return mem[skip:][:size:size]
 }
