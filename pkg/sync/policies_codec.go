@@ -88,7 +88,7 @@ func encodeDocument(doc *policy.Document, compress bool) (string, []byte, error)
 		}
 		return EncodingJSON, text, nil
 	}
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	w, err := newZstd()
 	if err != nil {
 		return "", nil, fmt.Errorf("compress the cluster's policies: %w", err)
 	}
@@ -101,6 +101,8 @@ func encodeDocument(doc *policy.Document, compress bool) (string, []byte, error)
 	}
 	return EncodingZstd, packed, nil
 }
+
+func newZstd() (*zstd.Encoder, error) { return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)) }
 
 // read reads a set that anybody may have written. Its errors are [ErrPolicySet].
 func (r *policyRecord) read(prefix string) (*PolicySet, error) {

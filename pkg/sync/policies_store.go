@@ -26,10 +26,11 @@ var (
 )
 
 // callLimit bounds one call to the store. A set is large, and nobody's request waits for it.
-const callLimit = 5 * time.Second
+const callLimit = 3 * time.Second
 
 // PolicyClient is what policies need of a client of go-redis. Its own timeouts have to leave room for a set of
-// [MaxPolicyBody]: those of limiting, of some ms, do not.
+// [MaxPolicyBody], which those of limiting, of some ms, do not; and it has to heed contexts (ContextTimeoutEnabled), or a
+// Redis that hangs keeps the daemon from ending.
 type PolicyClient interface {
 	redis.Scripter
 	Subscribe(ctx context.Context, channels ...string) *redis.PubSub
