@@ -62,7 +62,7 @@ type batch struct {
 	ops     []Op
 	replies []Reply
 	leases  []leaseInBatch
-	groups  []groupInBatch
+	bundles []bundleInBatch
 }
 
 type leaseInBatch struct {
@@ -71,15 +71,15 @@ type leaseInBatch struct {
 	at     int
 }
 
-type groupInBatch struct {
-	group *group
-	at    int
+type bundleInBatch struct {
+	bundle *bundle
+	at     int
 }
 
 func (b *batch) reset() {
 	clear(b.leases)
-	clear(b.groups)
-	b.ops, b.leases, b.groups = b.ops[:0], b.leases[:0], b.groups[:0]
+	clear(b.bundles)
+	b.ops, b.leases, b.bundles = b.ops[:0], b.leases[:0], b.bundles[:0]
 	b.now = b.s.skew.now()
 }
 
@@ -113,18 +113,20 @@ func (b *batch) add(j *job) {
 	for _, f := range j.flights {
 		b.lease(f)
 	}
-	g := j.group
-	if g == nil {
+	u := j.bundle
+	if u == nil {
 		return
 	}
-	if bucket.Debt(g.deadline, b.now) == 0 {
+	if bucket.Debt(u.deadline, b.now) == 0 {
 		b.s.figures.expired.Add(1)
-		g.answer(nil, context.DeadlineExceeded)
+		u.answer(nil, context.DeadlineExceeded)
 		return
 	}
-	b.groups = append(b.groups, groupInBatch{g, len(b.ops)})
-	for _, op := range g.ops {
-		op.Group = len(b.groups)
+	b.bundles = append(b.bundles, bundleInBatch{u, len(b.ops)})
+	for _, op := range u.ops {
+		if op.Group != 0 {
+			op.Group = len(b.bundles)
+		}
 		b.ops = append(b.ops, op)
 	}
 }
@@ -155,12 +157,12 @@ func (b *batch) do(ctx context.Context) {
 	for i := range b.leases {
 		b.land(&b.leases[i], err, now)
 	}
-	for i := range b.groups {
-		g := b.groups[i].group
-		replies := b.replies[b.groups[i].at:][:len(g.ops)]
-		if !g.answer(replies, err) {
+	for i := range b.bundles {
+		u := b.bundles[i].bundle
+		replies := b.replies[b.bundles[i].at:][:len(u.ops)]
+		if !u.answer(replies, err) {
 			b.s.figures.late.Add(1)
-			b.s.undo(g.ops, replies, err)
+			b.s.undo(u.ops, replies, err)
 		}
 	}
 }
@@ -173,16 +175,18 @@ func (b *batch) land(l *leaseInBatch, err error, now bucket.Ticks) {
 		s.figures.broken.Add(1)
 	}
 	s.land(l.flight, err != nil, broken)
-	s.giveBack(Op{Verb: Return, ID: l.plan.Op.ID, Limit: l.plan.Op.Limit, Hits: back})
+	s.giveBack(Op{Verb: Return, ID: l.plan.Op.ID, Limit: l.plan.Op.Limit, Hits: back, Grant: r.Grant})
 }
 
 // call does operations through the gate, in the time that a decision may wait.
 func (s *Sharer) call(ctx context.Context, ops []Op, replies []Reply) error {
-	ctx, cancel := context.WithTimeout(ctx, s.o.CommandTimeout)
-	defer cancel()
 	s.figures.calls.Add(1)
 	s.figures.ops.Add(uint64(len(ops)))
-	err := s.o.Gate.Do(ctx, func(ctx context.Context) error { return s.o.Executor.Do(ctx, s.o.Node, ops, replies) })
+	err := s.o.Gate.Do(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, s.o.CommandTimeout) // within the gate, which holds it against the store
+		defer cancel()
+		return s.o.Executor.Do(ctx, s.o.Node, ops, replies)
+	})
 	if err != nil {
 		s.figures.failed.Add(1)
 	}
@@ -194,8 +198,8 @@ func (s *Sharer) drain() {
 	for {
 		select {
 		case j := <-s.asks:
-			if j.group != nil {
-				j.group.answer(nil, errStopped)
+			if j.bundle != nil {
+				j.bundle.answer(nil, errStopped)
 			}
 			for _, f := range j.flights {
 				s.abort(f)

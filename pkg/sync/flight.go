@@ -107,8 +107,8 @@ func (s *Sharer) land(f *flight, away, broken bool) {
 	close(f.done)
 }
 
-// group is what one question asks for without a lease: its takes are done all or none.
-type group struct {
+// bundle is what one question asks for without leases. Of its takes, those of its group are done all or none.
+type bundle struct {
 	ops      []Op
 	replies  []Reply
 	err      error
@@ -118,41 +118,72 @@ type group struct {
 }
 
 const (
-	groupWaiting uint32 = iota
-	groupAnswered
-	groupAbandoned
+	bundleWaiting uint32 = iota
+	bundleAnswered
+	bundleAbandoned
 )
 
+func newBundle(ops []Op, deadline bucket.Ticks) *bundle {
+	group := 0
+	for i := range ops {
+		group += ops[i].Group
+	}
+	if group == 1 {
+		for i := range ops {
+			ops[i].Group = 0 // one alone is no group
+		}
+	}
+	return &bundle{ops: ops, replies: make([]Reply, len(ops)), deadline: deadline, done: make(chan struct{})}
+}
+
 // answer hands over the replies. False: nobody waits for them any more.
-func (g *group) answer(replies []Reply, err error) bool {
-	g.err = err
-	copy(g.replies, replies)
-	if !g.state.CompareAndSwap(groupWaiting, groupAnswered) {
+func (b *bundle) answer(replies []Reply, err error) bool {
+	b.err = err
+	copy(b.replies, replies)
+	if !b.state.CompareAndSwap(bundleWaiting, bundleAnswered) {
 		return false
 	}
-	close(g.done)
+	close(b.done)
 	return true
 }
 
 // abandon tells whether it came before the answer.
-func (g *group) abandon() bool { return g.state.CompareAndSwap(groupWaiting, groupAbandoned) }
+func (b *bundle) abandon() bool { return b.state.CompareAndSwap(bundleWaiting, bundleAbandoned) }
 
-// undo gives back what a group was granted that nobody uses.
+func (b *bundle) answered() bool { return b.state.Load() == bundleAnswered }
+
+// spoilt tells whether one of a group is broken, so that the others of it were not done.
+func (b *bundle) spoilt() bool {
+	for i := range b.ops {
+		if b.ops[i].Group != 0 && b.replies[i].Err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// undo gives back what was granted that nobody uses.
 func (s *Sharer) undo(ops []Op, replies []Reply, err error) {
+	group := true
 	for i := range ops {
-		op := &ops[i]
-		if op.Verb != Take {
+		group = group && (ops[i].Group == 0 || replies[i].Err == nil && replies[i].Admitted)
+	}
+	for i := range ops {
+		op, r := &ops[i], &replies[i]
+		taken := r.Err == nil && r.Admitted && (op.Group == 0 || group)
+		if err != nil {
+			// It is not known whether an unanswered take was done. What is in flight has a name, and may be given back even so.
+			taken = op.Grant != 0
+		}
+		if op.Verb != Take || !taken {
 			continue
 		}
-		// It is not known whether an unanswered take was done. What is in flight has a name, and may be given back even so.
-		if err == nil && replies[i].Err == nil && replies[i].Admitted || err != nil && op.Grant != 0 {
-			s.giveBack(Op{Verb: Return, ID: op.ID, Limit: op.Limit, Hits: op.Hits, Grant: op.Grant})
-		}
+		s.giveBack(Op{Verb: Return, ID: op.ID, Limit: op.Limit, Hits: op.Hits, Grant: max(op.Grant, r.Grant)})
 	}
 }
 
 // job is what one question puts into the queue.
 type job struct {
 	flights []*flight
-	group   *group
+	bundle  *bundle
 }

@@ -261,7 +261,10 @@ func (l *Leases) denied(t *Terms, e *leaseEntry, now bucket.Ticks, hits, credit 
 
 // Refund takes back hits that were admitted, and returns those that the store has to hear of: it is more than this node may hold.
 func (l *Leases) Refund(t *Terms, k limiter.Key, now bucket.Ticks, o limiter.Outcome, hits uint64) (back uint64) {
-	if t.windowed && o.Found[0] != 0 && bucket.Debt(o.Found[0], now) == 0 {
+	switch {
+	case t.windowed && o.Grant != 0:
+		return hits // asked for without a lease: the store knows of which window they are
+	case t.windowed && bucket.Debt(o.Found[0], now) == 0:
 		return 0 // another window has begun: what is left of the last is gone
 	}
 	e, s := l.table.find(&k, t.index)

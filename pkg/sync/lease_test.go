@@ -10,7 +10,7 @@ import (
 
 func BenchmarkLeasedTake(b *testing.B) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
-	n := startNode(b, store, m, 1, nil)
+	n := startPeer(b, store, m, 1, nil)
 	l := n.share(b, tokens(1<<36, time.Second, 1<<38, policy.ConsistencyLeased))
 	keys := make([]limiter.Key, 256)
 	for i := range keys {
@@ -32,7 +32,7 @@ func BenchmarkLeasedTake(b *testing.B) {
 
 func BenchmarkLeasedDenied(b *testing.B) {
 	store, m := frozen(), machine{time.Now()}
-	n := startNode(b, store, m, 1, nil)
+	n := startPeer(b, store, m, 1, nil)
 	l := n.share(b, tokens(100, time.Hour, 100, policy.ConsistencyLeased))
 	k := keyOf(1)
 	for range 200 {
@@ -49,7 +49,7 @@ func BenchmarkLeasedDenied(b *testing.B) {
 
 func BenchmarkStrictAsk(b *testing.B) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
-	n := startNode(b, store, m, 1, nil)
+	n := startPeer(b, store, m, 1, nil)
 	l := n.share(b, tokens(1<<30, time.Second, 1<<30, policy.ConsistencyStrict))
 	store.before = nil
 	now := m.instant()

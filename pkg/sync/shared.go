@@ -242,8 +242,8 @@ func (h *shared) Refund(k limiter.Key, now limiter.Instant, o limiter.Outcome, h
 	switch {
 	case h.leased:
 		back = h.s.leases.Refund(h.terms, k, now.Ticks, o, hits)
-	case h.terms.windowed && bucket.Debt(o.Found[0], now.Ticks) == 0:
-		return // it would be given to another window
+	case h.terms.limit.Algorithm == policy.AlgorithmLeakyBucket && o.Found[0] == 0:
+		o.Grant = 0 // any place, and not only the last: see limiter.Limiter.refund
 	}
 	h.s.giveBack(Op{Verb: Return, ID: k.ID, Limit: &h.terms.limit, Hits: back, Grant: o.Grant})
 }

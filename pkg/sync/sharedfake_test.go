@@ -196,16 +196,16 @@ func (m machine) instant() limiter.Instant {
 	return limiter.Instant{Ticks: m.ticks(), Unix: time.Duration(m.start.UnixNano()) + m.since()}
 }
 
-// node is a sharer that runs, known to the others for long.
-type node struct {
+// peer is a sharer that runs, known to the others for long.
+type peer struct {
 	*Sharer
 	gate *openGate
 	stop func() error
 }
 
-func startNode(t testing.TB, store Executor, m machine, nodes int, change func(*Options)) *node {
+func startPeer(t testing.TB, store Executor, m machine, nodes int, change func(*Options)) *peer {
 	t.Helper()
-	n := &node{gate: &openGate{}}
+	n := &peer{gate: &openGate{}}
 	o := Options{Executor: store, Gate: n.gate, Node: t.Name(), Clock: m.ticks, CommandTimeout: time.Second, Entries: 1024, Workers: 2}
 	if change != nil {
 		change(&o)
@@ -227,7 +227,7 @@ func startNode(t testing.TB, store Executor, m machine, nodes int, change func(*
 	return n
 }
 
-func (n *node) share(t testing.TB, p policy.Policy) limiter.Shared {
+func (n *peer) share(t testing.TB, p policy.Policy) limiter.Shared {
 	t.Helper()
 	s, err := n.Share(p.WithDefaults())
 	if err != nil {
