@@ -137,11 +137,12 @@ func (l *Limiter) admit(doc policy.Document) (policy.Document, error) {
 		}
 		p.Algorithm, p.Consistency = policy.AlgorithmTokenBucket, policy.ConsistencyLocal
 	}
-	if faults = append(known.ValidateFor(l.store()), faults...); len(faults) > 0 {
+	if faults = append(known.ValidateFor(l.policyStore()), faults...); len(faults) > 0 {
 		return doc, &InvalidError{faults}
 	}
-	return doc.WithStore(l.store()), nil
+	return doc.WithStore(l.policyStore()), nil
 }
 
-// store is what policies have to know of the store: there is none.
-func (l *Limiter) store() policy.Store { return policy.Store{} }
+// policyStore is what policies have to know of the store. What on_store_failure is by default, who has a default of its
+// own fills in before.
+func (l *Limiter) policyStore() policy.Store { return policy.Store{Shared: l.store != nil} }
