@@ -39,9 +39,8 @@ type Violation struct {
 	At     time.Duration
 	Got    float64
 	Bound  float64
-	Why    string
 }
 
 func (v *Violation) Error() string {
-	return fmt.Sprintf("seed %d: source %d at %v: %.1f tokens above rate * t, bound %.1f: %s", v.Seed, v.Source, v.At, v.Got, v.Bound, v.Why)
+	return fmt.Sprintf("seed %d: source %d at %v: %.1f tokens above rate * t, bound %.1f", v.Seed, v.Source, v.At, v.Got, v.Bound)
 }

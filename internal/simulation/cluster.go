@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/weir-limiter/weir/pkg/policy"
 	ratesync "github.com/weir-limiter/weir/pkg/sync"
 )
 
@@ -21,6 +22,7 @@ type Config struct {
 	Limits   []ratesync.Limit
 	Share    bool // on_store_failure
 	Skew     bool // clocks are wrong by hours, and 200 ppm fast or slow
+	Faulty   bool // there will be faults
 	Mutation Mutation
 }
 
@@ -33,7 +35,6 @@ type Cluster struct {
 	Calls    int
 	Ops      int
 	Decided  int
-	Worst    time.Duration // between two answers to a node that the network was meant to serve
 	store    Store
 	random   *rand.Rand
 	calls    mailbox
@@ -42,7 +43,7 @@ type Cluster struct {
 	extra    []float64 // by source: tokens that faults explain
 }
 
-// faults are the world's state, which [Schedule] changes.
+// faults are the world's state, which a [Schedule] changes.
 type faults struct {
 	storeDown bool
 	lossy     float64 // of requests and of answers
@@ -171,6 +172,7 @@ func (c *Cluster) Run(until time.Duration, arrivals func(c *Cluster, node, sourc
 		for len(c.calls) > 0 && c.calls[0].at <= c.Now {
 			c.deliver(heap.Pop(&c.calls).(*call))
 		}
+		c.notice()
 		for s := range c.Meters {
 			c.Meters[s].Leak(c.Now, c.leak(s))
 		}
@@ -185,29 +187,66 @@ func (c *Cluster) Run(until time.Duration, arrivals func(c *Cluster, node, sourc
 	}
 }
 
-// leak is the rate at which the bound grows: the limit's, and again for each node that knows nothing of the others.
+// leak is the rate at which the bound grows: the limit's, and again for each node that does not hear of the others. It
+// also begins with a full bucket of its own then, and what it admitted is cut to one when it comes back.
 func (c *Cluster) leak(source int) float64 {
 	l := &c.Limits[source]
-	rate := float64(l.Limit) / l.Window.Seconds()
-	if c.Skew {
-		rate *= 1.0002
-	}
+	one := float64(l.Limit) / l.Window.Seconds()
+	rate := one
 	for _, n := range c.Nodes {
-		if n.alone() {
-			if n.lone == 0 {
-				n.lone = c.Now
-				for s := range c.extra {
-					c.extra[s] += float64(c.Limits[s].Burst)
-				}
-			}
-			if c.Share {
-				rate += float64(l.Limit) / l.Window.Seconds() / float64(n.nodes())
-			} else {
-				rate += float64(l.Limit) / l.Window.Seconds()
-			}
-		} else {
-			n.lone = 0
+		switch {
+		case !n.alone:
+		case c.Share && !n.stopped && c.Now < n.probe:
+			rate += one / float64(n.nodes())
+		default:
+			rate += one
 		}
 	}
+	if c.Skew {
+		rate *= 1.0005
+	}
 	return rate
+}
+
+// explain adds to what the bound of every source allows: so many buckets, and what they gain while nodes hear of it.
+func (c *Cluster) explain(buckets float64) {
+	for s := range c.Limits {
+		l := &c.Limits[s]
+		c.extra[s] += buckets * (float64(l.Burst) + float64(l.Limit)*2*c.hearing().Seconds()/l.Window.Seconds())
+	}
+}
+
+// hearing is how old the last answer to a node is at the most that is not alone.
+func (c *Cluster) hearing() time.Duration { return 2*c.Interval + 2*c.Timeout }
+
+// notice finds out who is alone.
+func (c *Cluster) notice() {
+	for _, n := range c.Nodes {
+		alone := n.stopped || c.Now-n.heard > c.hearing()
+		if alone && !n.alone {
+			c.explain(1)
+		}
+		n.alone = alone
+	}
+}
+
+// Bound is by how much more than rate * t a source may have been admitted, faults included, of which arrival
+// tokens a second came to a node at the most; 0: nobody knows.
+func (c *Cluster) Bound(source int, arrival float64) float64 {
+	l := &c.Limits[source]
+	b := ratesync.Bounding{Nodes: len(c.Nodes), Interval: c.hearing(), Arrival: arrival}
+	if !c.Faulty {
+		b.Interval = c.Interval + Step
+	}
+	return float64(l.Burst) + ratesync.OverAdmission(policy.ConsistencyReconciled, l, b) + c.extra[source]
+}
+
+// Check says which bound did not hold.
+func (c *Cluster) Check() error {
+	for s := range c.Meters {
+		if bound := c.Bound(s, 0); c.Meters[s].highest > bound {
+			return &Violation{Seed: c.Seed, Source: s, At: c.Meters[s].highestAt, Got: c.Meters[s].highest, Bound: bound}
+		}
+	}
+	return nil
 }

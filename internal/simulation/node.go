@@ -31,11 +31,11 @@ type Node struct {
 	next    time.Duration
 	waiting bool // for an answer
 	heard   time.Duration
-	lone    time.Duration
 	fails   int
 	probe   time.Duration // when the store may be asked again
 	stopped bool          // the daemon: the kernel goes on
 	cut     bool          // from the store
+	alone   bool          // has not heard of the others lately
 }
 
 // hot is how the kernel finds out who is: use in the present interval.
@@ -87,14 +87,18 @@ func (n *Node) Start() {
 	if err != nil {
 		panic(err)
 	}
+	n.alone = false
 	n.core, n.stopped, n.waiting, n.fails, n.probe = core, false, false, 0, 0
 	n.life++
 	n.next = n.cluster.Now + time.Duration(n.random.Int64N(int64(n.cluster.Interval)))
 	n.heard = n.cluster.Now
 }
 
-// Stop stops the daemon.
-func (n *Node) Stop() { n.stopped = true }
+// Pause keeps the daemon from running, and Resume lets it go on as if nothing had been.
+func (n *Node) Pause() { n.stopped = true }
+
+// Resume ends a pause.
+func (n *Node) Resume() { n.stopped = false }
 
 // clock is the node's.
 func (n *Node) clock() bucket.Ticks {
@@ -104,11 +108,6 @@ func (n *Node) clock() bucket.Ticks {
 
 // nodes is how many it believes there are.
 func (n *Node) nodes() int { return len(n.cluster.Nodes) }
-
-// alone tells whether it has not heard of the others for longer than a round and a lost one take.
-func (n *Node) alone() bool {
-	return n.stopped || n.cluster.Now-n.heard > 2*n.cluster.Interval+2*n.cluster.Timeout
-}
 
 func (n *Node) turn() {
 	if n.stopped || n.cluster.Now < n.next {

@@ -64,7 +64,10 @@ func (s *Ledger) report(now time.Duration, node string, op *ratesync.Op) ratesyn
 	}
 	a.debt = min(max(a.debt, float64(op.Want)), float64(op.Limit.Burst))
 	r := ratesync.Reply{Total: a.total, Full: time.Duration(a.debt * perToken)}
-	if s.Mutation == DeafStore {
+	switch s.Mutation {
+	case NoPayback:
+		r.Total = 0
+	case DeafStore:
 		r.Total, r.Full = uint64(op.Hits), 0
 	}
 	return r

@@ -84,6 +84,8 @@ const (
 	owedMax  = bucket.DepthMax
 	// lag is how many intervals pass until all know of what was used: one until it is told, one until it is heard.
 	lag = 2
+	// stale is how many intervals late it may be that use is read or told.
+	stale = 4
 	// quietRounds is after how many rounds a source is asked for that this node has told nothing of.
 	quietRounds = 8
 )
@@ -235,6 +237,9 @@ func (r *Reconciler) Replace(f func(*ReconciledPolicy) *ReconciledPolicy) {
 	}
 }
 
+// Interval is how often there is to be a round.
+func (r *Reconciler) Interval() time.Duration { return r.c.Interval }
+
 // Stats says what was done.
 func (r *Reconciler) Stats() ReconcileStats {
 	s := r.stats
@@ -263,8 +268,8 @@ func (r *Reconciler) draw() float64 {
 	return float64((z^z>>31)>>11) / (1 << 53)
 }
 
-// ticksOf is what tokens cost, owedMax at the most.
-func ticksOf(l *bucket.Limit, tokens uint64) bucket.Ticks {
+// costOf is what tokens cost, owedMax at the most.
+func costOf(l *bucket.Limit, tokens uint64) bucket.Ticks {
 	hi, lo := bits.Mul64(tokens, l.TokenTime)
 	if hi>>l.FracBits != 0 {
 		return owedMax
@@ -272,8 +277,8 @@ func ticksOf(l *bucket.Limit, tokens uint64) bucket.Ticks {
 	return min(owedMax, bucket.Ticks(lo>>l.FracBits|hi<<(64-l.FracBits)))
 }
 
-// tokensOf is how many whole tokens cost as much.
-func tokensOf(l *bucket.Limit, t bucket.Ticks) uint64 {
+// tokensIn is how many whole tokens cost as much.
+func tokensIn(l *bucket.Limit, t bucket.Ticks) uint64 {
 	hi, lo := bits.Mul64(uint64(t), 1<<l.FracBits)
 	if hi >= l.TokenTime {
 		return math.MaxUint64

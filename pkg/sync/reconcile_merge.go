@@ -12,6 +12,9 @@ const (
 	caution    = 2   // times what the others used is kept for them, at most
 )
 
+// PolicyOf is the policy that the i-th operation of the round is about.
+func (r *Reconciler) PolicyOf(i int) *ReconciledPolicy { return r.sources[r.planOf[i]].src.Policy }
+
 // Apply ends a round with the replies to what Plan returned.
 func (r *Reconciler) Apply(now bucket.Ticks, replies []Reply) {
 	for k := range min(len(replies), len(r.planOf)) {
@@ -43,7 +46,7 @@ func (r *Reconciler) Fail() {
 func (r *Reconciler) hear(t *tracked, reply *Reply) {
 	l := &t.src.Policy.Bucket
 	full := min(bucket.AtNanoseconds(uint64(max(0, reply.Full))), l.Depth)
-	own := ticksOf(l, t.sent)
+	own := costOf(l, t.sent)
 	var others bucket.Ticks
 	switch {
 	case t.flags&isKnown == 0:
@@ -59,7 +62,7 @@ func (r *Reconciler) hear(t *tracked, reply *Reply) {
 	default:
 		t.flags &^= isRestoring
 		if n := reply.Total - t.total; n > t.sent {
-			others = ticksOf(l, n-t.sent)
+			others = costOf(l, n-t.sent)
 			t.balance = min(t.balance+int64(others), int64(r.most(t)))
 		}
 	}
@@ -113,7 +116,7 @@ func (r *Reconciler) merge(t *tracked, e bucket.Entry, now bucket.Ticks) {
 // whole rate, one packet now means what there will be until the next round as well: too much, which the nodes hear of,
 // and so give less often. Who was given it keeps it until it is used.
 func (r *Reconciler) packets(t *tracked, mine, room, rest bucket.Ticks) bucket.Ticks {
-	one := ticksOf(&t.src.Policy.Bucket, t.src.Policy.Quantum)
+	one := costOf(&t.src.Policy.Bucket, t.src.Policy.Quantum)
 	if mine >= one {
 		return mine
 	}

@@ -59,7 +59,7 @@ func (r *Reconciler) read(t *tracked, now bucket.Ticks) (bucket.Entry, bool) {
 		t.at, t.heard, t.used, t.quiet = now, now, e.Used, quietRounds
 		if found {
 			t.balance = int64(min(bucket.Debt(e.TAT, now), l.Depth))
-			t.spent = tokensOf(l, t.owed())
+			t.spent = tokensIn(l, t.owed())
 		}
 		if r.away {
 			t.flags |= isRestoring
@@ -83,7 +83,11 @@ func (r *Reconciler) read(t *tracked, now bucket.Ticks) (bucket.Entry, bool) {
 		t.flags &^= isLucky
 	}
 	t.spent += tokens
-	cost := ticksOf(l, tokens)
+	if elapsed > stale*r.interval || t.quiet > quietRounds+stale {
+		// What has been made up for since is nobody's business any more.
+		t.spent = min(t.spent, tokensIn(l, min(bucket.Debt(e.TAT, now), l.Depth)+lag*r.interval))
+	}
+	cost := costOf(l, tokens)
 	if r.away && t.src.Policy.Share {
 		cost = r.times(cost) // as if the others did the same
 	}
@@ -120,7 +124,7 @@ func (r *Reconciler) times(t bucket.Ticks) bucket.Ticks {
 // denied: then the difference is a few packets, and stays to be made up for.
 func (t *tracked) usedSince(used uint32, elapsed bucket.Ticks) uint64 {
 	p := t.src.Policy
-	most := p.Limit.Burst + p.Limit.Burst/8 + tokensOf(&p.Bucket, min(elapsed, owedMax)) + 16*p.Quantum
+	most := p.Limit.Burst + p.Limit.Burst/8 + tokensIn(&p.Bucket, min(elapsed, owedMax)) + 16*p.Quantum
 	if ahead := uint64(used - t.used); ahead <= most {
 		t.used = used
 		return ahead
@@ -140,7 +144,7 @@ func (r *Reconciler) done(t *tracked, e bucket.Entry, found bool, now bucket.Tic
 		patience = quietRounds / 2
 	}
 	return t.balance <= 0 && t.idle >= patience && t.flags&(isPending|isElsewhere) == 0 && (!found || bucket.Debt(e.TAT, now) == 0) &&
-		ticksOf(&t.src.Policy.Bucket, t.spent) < r.fair()
+		costOf(&t.src.Policy.Bucket, t.spent) < r.fair()
 }
 
 // fair is a node's part of what the limit admits in a round.
@@ -171,10 +175,12 @@ func (r *Reconciler) adjust(t *tracked, now bucket.Ticks, by int64) {
 // due is the weight of what there is to tell or to ask, 0 if nothing. A node's part of the limit is not told until it is
 // used: if every node stays below, so does the sum.
 func (t *tracked) due(r *Reconciler) uint16 {
-	cost := ticksOf(&t.src.Policy.Bucket, t.spent)
+	cost := costOf(&t.src.Policy.Bucket, t.spent)
 	switch {
-	case t.flags&(isPending|isRestoring) != 0:
-		return max(1, classOf(cost+ticksOf(&t.src.Policy.Bucket, t.sent)))
+	case t.flags&isRestoring != 0:
+		return max(1, classOf(t.owed()))
+	case t.flags&isPending != 0:
+		return max(1, classOf(cost+costOf(&t.src.Policy.Bucket, t.sent)))
 	case t.spent > 0 && (cost >= r.fair() || t.quiet >= quietRounds):
 		return max(1, classOf(cost))
 	case t.quiet >= quietRounds:
@@ -236,7 +242,7 @@ func (r *Reconciler) report(t *tracked, i int32) {
 	}
 	op := Op{Verb: Report, ID: t.src.ID, Limit: &t.src.Policy.Limit, Hits: t.sent, Seq: t.seq}
 	if t.flags&isRestoring != 0 {
-		op.Want = min(tokensOf(&t.src.Policy.Bucket, t.owed()), t.src.Policy.Limit.Burst)
+		op.Want = min(tokensIn(&t.src.Policy.Bucket, t.owed()), t.src.Policy.Limit.Burst)
 	}
 	t.quiet = 0
 	r.ops = append(r.ops, op)
