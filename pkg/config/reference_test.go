@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weir-limiter/weir/internal/corpus"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -22,7 +23,7 @@ func checkShown(t *testing.T, name string) {
 	const end = "```\n"
 	begin := "<!-- testdata/config/good/" + name + " -->\n```yaml\n"
 	page := filepath.Join("..", "..", "docs", "CONFIG.md")
-	example, err := os.ReadFile(filepath.Join(corpus, "good", name))
+	example, err := os.ReadFile(files.Path("good", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func checkShown(t *testing.T, name string) {
 	if !found || !closed {
 		t.Fatalf("%s has no block %q", page, begin)
 	}
-	if *update {
+	if *corpus.Update {
 		if err := os.WriteFile(page, []byte(before+begin+string(example)+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +80,7 @@ func TestReferenceKnowsEveryField(t *testing.T) {
 
 // The example of layer 7 has every field of it.
 func TestExampleHasEveryField(t *testing.T) {
-	example, err := os.ReadFile(filepath.Join(corpus, "good", "every-field-l7.yaml"))
+	example, err := os.ReadFile(files.Path("good", "every-field-l7.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func readObject(data []byte, fields []jsonField) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("unknown field %s", quote(name))
+		return fmt.Errorf("unknown field %s", Quote(name))
 	})
 }
 
@@ -101,7 +101,7 @@ func eachValue(data []byte, read func(name string, value []byte) error) error {
 		}
 		key := fmt.Sprint(name)
 		if seen[key] {
-			return fmt.Errorf("field %s is set again", quote(key))
+			return fmt.Errorf("field %s is set again", Quote(key))
 		}
 		seen[key] = true
 		var value json.RawMessage
@@ -191,7 +191,7 @@ func (t *jsonTexts) UnmarshalJSON(data []byte) error {
 	return eachValue(data, func(name string, value []byte) error {
 		var text string
 		if err := readValue(value, &text); err != nil {
-			return atField("["+quote(name)+"]", err)
+			return atField("["+Quote(name)+"]", err)
 		}
 		texts[name] = text
 		return nil

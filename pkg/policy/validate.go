@@ -71,7 +71,7 @@ func (p Policy) checkEnums(fs *faults) {
 
 func checkEnum[T ~string](fs *faults, path string, value T, allowed []T) {
 	if !slices.Contains(allowed, value) {
-		fs.add(path, "unknown value "+quote(string(value)), "use one of "+list(allowed))
+		fs.add(path, "unknown value "+Quote(string(value)), "use one of "+list(allowed))
 	}
 }
 
@@ -119,13 +119,13 @@ func (p Policy) checkTexts(fs *faults) {
 		for _, text := range texts {
 			switch {
 			case path != "headers" && strings.ContainsFunc(text, unicode.IsControl): // which headers have an own fault for
-				fs.add(path, quote(text)+" has a control character", "remove it")
+				fs.add(path, Quote(text)+" has a control character", "remove it")
 				return
 			case len(text) > MaxText:
-				fs.add(path, fmt.Sprintf("%s has %d bytes", quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", MaxText))
+				fs.add(path, fmt.Sprintf("%s has %d bytes", Quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", MaxText))
 				return
 			case !utf8.ValidString(text):
-				fs.add(path, quote(text)+" is not UTF-8 text", "write it in UTF-8")
+				fs.add(path, Quote(text)+" is not UTF-8 text", "write it in UTF-8")
 				return
 			}
 		}
