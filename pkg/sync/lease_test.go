@@ -11,7 +11,7 @@ import (
 func BenchmarkLeasedTake(b *testing.B) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
 	n := startPeer(b, store, m, 1, nil)
-	l := n.share(b, tokens(1<<36, time.Second, 1<<38, policy.ConsistencyLeased))
+	l := n.share(b, tokensOf(1<<36, time.Second, 1<<38, policy.ConsistencyLeased))
 	keys := make([]limiter.Key, 256)
 	for i := range keys {
 		keys[i] = keyOf(byte(i))
@@ -33,7 +33,7 @@ func BenchmarkLeasedTake(b *testing.B) {
 func BenchmarkLeasedDenied(b *testing.B) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(b, store, m, 1, nil)
-	l := n.share(b, tokens(100, time.Hour, 100, policy.ConsistencyLeased))
+	l := n.share(b, tokensOf(100, time.Hour, 100, policy.ConsistencyLeased))
 	k := keyOf(1)
 	for range 200 {
 		check(n, l, k, m.instant(), 1)
@@ -50,7 +50,7 @@ func BenchmarkLeasedDenied(b *testing.B) {
 func BenchmarkStrictAsk(b *testing.B) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
 	n := startPeer(b, store, m, 1, nil)
-	l := n.share(b, tokens(1<<30, time.Second, 1<<30, policy.ConsistencyStrict))
+	l := n.share(b, tokensOf(1<<30, time.Second, 1<<30, policy.ConsistencyStrict))
 	store.before = nil
 	now := m.instant()
 	b.ReportAllocs()
