@@ -74,6 +74,7 @@ type Sharer struct {
 	refills chan *flight
 	returns chan Op
 
+	timers  sync.Pool
 	mu      sync.Mutex
 	flights map[flightKey]*flight
 

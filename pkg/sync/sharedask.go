@@ -2,7 +2,6 @@ package ratesync
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
@@ -48,9 +47,6 @@ type question struct {
 	rounds   int
 }
 
-// timers are used again: a question needs one for a millisecond.
-var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
-
 // Ask decides what limits could not by themselves. What asks for leases and what does not goes into one call.
 func (s *Sharer) Ask(ctx context.Context, all []limiter.Asking) {
 	s.figures.asks.Add(1)
@@ -58,13 +54,21 @@ func (s *Sharer) Ask(ctx context.Context, all []limiter.Asking) {
 	var few [8]part
 	q := question{s: s, all: all, parts: append(few[:0], make([]part, len(all))...), deadline: now + ticksOf(s.o.CommandTimeout)}
 	if q.begin() && s.ready() {
-		q.timer = timers.Get().(*time.Timer)
-		q.timer.Reset(s.o.CommandTimeout)
+		q.timer = s.timer()
 		q.run(ctx, now)
 		q.timer.Stop()
-		timers.Put(q.timer)
+		s.timers.Put(q.timer)
 	}
 	q.finish(s.skew.now())
+}
+
+// timer is one that fires after the command timeout. They are used again: a question needs one for a millisecond.
+func (s *Sharer) timer() *time.Timer {
+	if t, ok := s.timers.Get().(*time.Timer); ok {
+		t.Reset(s.o.CommandTimeout)
+		return t
+	}
+	return time.NewTimer(s.o.CommandTimeout)
 }
 
 // begin finds out whose limits they are.
