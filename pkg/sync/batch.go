@@ -88,7 +88,7 @@ type bundleInBatch struct {
 
 // fill adds what is waiting, as long as there is room.
 func (b *batch) fill() {
-	for len(b.ops) < maxOps {
+	for len(b.ops) < maxBatch {
 		select {
 		case j := <-b.s.asks:
 			b.add(j)
@@ -234,7 +234,7 @@ func (s *Sharer) handBack(ctx context.Context) error {
 		return true
 	})
 	for len(all) > 0 {
-		ops := all[:min(len(all), maxOps)]
+		ops := all[:min(len(all), maxBatch)]
 		all = all[len(ops):]
 		err := s.o.Gate.Do(ctx, func(ctx context.Context) error {
 			return s.o.Executor.Do(ctx, s.o.Node, ops, make([]Reply, len(ops)))
@@ -267,7 +267,7 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	}
 	s.leases.Owed(now, func(d Debt) bool {
 		owed = append(owed, d)
-		return len(owed) < maxOps || report()
+		return len(owed) < maxBatch || report()
 	})
 	if err == nil && len(owed) > 0 {
 		report()

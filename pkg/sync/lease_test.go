@@ -248,8 +248,8 @@ func TestLeasesOfAnotherWindow(t *testing.T) {
 func TestHotPathAllocatesNothing(t *testing.T) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
 	n := startPeer(t, store, m, 1, nil)
-	l := n.share(t, tokens(1<<36, time.Second, 1<<38, policy.ConsistencyLeased))
-	drained := n.share(t, tokens(10, time.Hour, 10, policy.ConsistencyLeased))
+	l := n.share(t, tokenPolicy(1<<36, time.Second, 1<<38, policy.ConsistencyLeased))
+	drained := n.share(t, tokenPolicy(10, time.Hour, 10, policy.ConsistencyLeased))
 	check(n, l, keyOf(1), m.instant(), 1<<20)
 	for range 11 {
 		check(n, drained, keyOf(2), m.instant(), 1)
@@ -419,7 +419,7 @@ func (n *clusterNode) deliver(store *fakeStore, at bucket.Ticks, now time.Durati
 func BenchmarkLeasedTake(b *testing.B) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
 	n := startPeer(b, store, m, 1, nil)
-	l := n.share(b, tokens(1<<36, time.Second, 1<<38, policy.ConsistencyLeased))
+	l := n.share(b, tokenPolicy(1<<36, time.Second, 1<<38, policy.ConsistencyLeased))
 	keys := make([]limiter.Key, 256)
 	for i := range keys {
 		keys[i] = keyOf(byte(i))
@@ -441,7 +441,7 @@ func BenchmarkLeasedTake(b *testing.B) {
 func BenchmarkLeasedDenied(b *testing.B) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(b, store, m, 1, nil)
-	l := n.share(b, tokens(100, time.Hour, 100, policy.ConsistencyLeased))
+	l := n.share(b, tokenPolicy(100, time.Hour, 100, policy.ConsistencyLeased))
 	k := keyOf(1)
 	for range 200 {
 		check(n, l, k, m.instant(), 1)
@@ -458,7 +458,7 @@ func BenchmarkLeasedDenied(b *testing.B) {
 func BenchmarkStrictAsk(b *testing.B) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
 	n := startPeer(b, store, m, 1, nil)
-	l := n.share(b, tokens(1<<30, time.Second, 1<<30, policy.ConsistencyStrict))
+	l := n.share(b, tokenPolicy(1<<30, time.Second, 1<<30, policy.ConsistencyStrict))
 	store.before = nil
 	now := m.instant()
 	b.ReportAllocs()

@@ -73,11 +73,11 @@ func TestBounds(t *testing.T) {
 		eps  float64
 		fast time.Duration // of the store
 	}{
-		{tokens(2000, time.Second, 2000, policy.ConsistencyLeased), 0.1, 300 * time.Microsecond},
-		{tokens(3000, time.Second, 300, policy.ConsistencyLeased), 0.1, 300 * time.Microsecond},
-		{tokens(500, time.Second, 40, policy.ConsistencyLeased), 0.1, 2 * time.Millisecond},
-		{tokens(500, time.Second, 10, policy.ConsistencyLeased), 0, time.Millisecond},
-		{tokens(1000, time.Second, 100, policy.ConsistencyStrict), 0, 2 * time.Millisecond},
+		{tokenPolicy(2000, time.Second, 2000, policy.ConsistencyLeased), 0.1, 300 * time.Microsecond},
+		{tokenPolicy(3000, time.Second, 300, policy.ConsistencyLeased), 0.1, 300 * time.Microsecond},
+		{tokenPolicy(500, time.Second, 40, policy.ConsistencyLeased), 0.1, 2 * time.Millisecond},
+		{tokenPolicy(500, time.Second, 10, policy.ConsistencyLeased), 0, time.Millisecond},
+		{tokenPolicy(1000, time.Second, 100, policy.ConsistencyStrict), 0, 2 * time.Millisecond},
 	}
 	for _, pol := range policies {
 		for _, load := range loads {
@@ -100,7 +100,7 @@ func bound(t *testing.T, p policy.Policy, eps float64, latency time.Duration, fa
 	var calls, ops uint64
 	var peers []*peer
 	for i := range 3 {
-		n := startPeer(t, store, m, 3, func(o *Options) { o.Node, o.CommandTimeout = fmt.Sprint("n", i), 50*time.Millisecond })
+		n := startPeer(t, store, m, 3, func(o *SharerOptions) { o.Node, o.CommandTimeout = fmt.Sprint("n", i), 50*time.Millisecond })
 		peers = append(peers, n)
 		l := n.share(t, p)
 		all.Go(func() {

@@ -208,10 +208,10 @@ type peer struct {
 	stop func() error
 }
 
-func startPeer(t testing.TB, store Executor, m machine, nodes int, change func(*Options)) *peer {
+func startPeer(t testing.TB, store Executor, m machine, nodes int, change func(*SharerOptions)) *peer {
 	t.Helper()
 	n := &peer{gate: &openGate{}}
-	o := Options{Executor: store, Gate: n.gate, Node: t.Name(), Clock: m.ticks, CommandTimeout: time.Second, Entries: 1024, Workers: 2}
+	o := SharerOptions{Executor: store, Gate: n.gate, Node: t.Name(), Clock: m.ticks, CommandTimeout: time.Second, Entries: 1024, Workers: 2}
 	if change != nil {
 		change(&o)
 	}
@@ -241,7 +241,7 @@ func (n *peer) share(t testing.TB, p policy.Policy) limiter.Shared {
 	return s
 }
 
-func tokens(limit uint64, window time.Duration, burst uint64, c policy.Consistency) policy.Policy {
+func tokenPolicy(limit uint64, window time.Duration, burst uint64, c policy.Consistency) policy.Policy {
 	return policy.Policy{Name: "p", Scope: policy.ScopePerUser, Limit: limit, Window: window, Burst: burst,
 		Algorithm: policy.AlgorithmTokenBucket, Consistency: c, Layer: policy.LayerL7}
 }

@@ -18,7 +18,7 @@ func inBubble(t *testing.T, run func(t *testing.T, store *fakeStore, n *peer, m 
 	synctest.Test(t, func(t *testing.T) {
 		m := machine{time.Now()}
 		store := newFakeStore(m.since)
-		n := startPeer(t, store, m, 1, func(o *Options) { o.CommandTimeout = 10 * time.Millisecond })
+		n := startPeer(t, store, m, 1, func(o *SharerOptions) { o.CommandTimeout = 10 * time.Millisecond })
 		run(t, store, n, m)
 		if err := n.stop(); err != nil {
 			t.Error(err)
@@ -40,7 +40,7 @@ func TestStoreThatBlocks(t *testing.T) {
 	for _, c := range []policy.Consistency{policy.ConsistencyStrict, policy.ConsistencyLeased} {
 		t.Run(string(c), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-				l := n.share(t, tokens(1000, time.Second, 1000, c))
+				l := n.share(t, tokenPolicy(1000, time.Second, 1000, c))
 				open := make(chan struct{})
 				store.before = func(context.Context, []Op, []Reply) error { <-open; return errLost }
 				var all sync.WaitGroup
@@ -75,15 +75,15 @@ func TestStoreThatBlocks(t *testing.T) {
 // TestManyWait: beyond what the queue holds nobody waits at all.
 func TestManyWait(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-		l := n.share(t, tokens(1000, time.Second, 1000, policy.ConsistencyStrict))
+		l := n.share(t, tokenPolicy(1000, time.Second, 1000, policy.ConsistencyStrict))
 		open := make(chan struct{})
 		store.before = func(context.Context, []Op, []Reply) error { <-open; return errLost }
 		var all sync.WaitGroup
-		for range maxAsks + 2*maxOps + 200 {
+		for range maxAsks + 2*maxBatch + 200 {
 			all.Go(func() { ask(n, l, keyOf(1), 1) })
 		}
 		synctest.Wait()
-		if f := n.Figures(); f.Busy < 200 || f.Busy > 200+2*maxOps { // two workers have taken up to maxOps out of the queue
+		if f := n.Figures(); f.Busy < 200 || f.Busy > 200+2*maxBatch { // two workers have taken up to maxBatch out of the queue
 			t.Errorf("%+v", f)
 		}
 		all.Wait()
@@ -94,8 +94,8 @@ func TestManyWait(t *testing.T) {
 // TestLateAnswers are not lost: a lease is kept, and what was taken strictly goes back.
 func TestLateAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-		leased := n.share(t, tokens(1000, time.Hour, 1000, policy.ConsistencyLeased))
-		strict := n.share(t, tokens(1000, time.Hour, 1000, policy.ConsistencyStrict))
+		leased := n.share(t, tokenPolicy(1000, time.Hour, 1000, policy.ConsistencyLeased))
+		strict := n.share(t, tokenPolicy(1000, time.Hour, 1000, policy.ConsistencyStrict))
 		flying := n.share(t, policy.Policy{Name: "c", Scope: policy.ScopePerUser, Limit: 5, Window: time.Minute, Burst: 5,
 			Algorithm: policy.AlgorithmConcurrency, Consistency: policy.ConsistencyStrict, Layer: policy.LayerL7})
 		store.after = func(context.Context, []Op, []Reply) error { time.Sleep(15 * time.Millisecond); return nil }
@@ -127,7 +127,7 @@ func TestLateAnswers(t *testing.T) {
 // TestLostAnswers: the lease is asked for once more, and debited once.
 func TestLostAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-		l := n.share(t, tokens(1000, time.Hour, 1000, policy.ConsistencyLeased))
+		l := n.share(t, tokenPolicy(1000, time.Hour, 1000, policy.ConsistencyLeased))
 		lose := true
 		store.after = func(context.Context, []Op, []Reply) error {
 			if lose {
@@ -172,7 +172,7 @@ func TestGarbage(t *testing.T) {
 					return nil
 				}
 				for _, c := range []policy.Consistency{policy.ConsistencyStrict, policy.ConsistencyLeased} {
-					l := n.share(t, tokens(1000, time.Hour, 1000, c))
+					l := n.share(t, tokenPolicy(1000, time.Hour, 1000, c))
 					if o, a := ask(n, l, keyOf(1), 5); a != limiter.Away {
 						t.Errorf("%s: %v %+v", c, a, o)
 					}
@@ -196,7 +196,7 @@ func TestBrokenOfGroup(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
 		store.before = func(_ context.Context, ops []Op, _ []Reply) error { return nil }
 		store.broken = map[ID]bool{keyOf(1).ID: true}
-		l := n.share(t, tokens(10, time.Hour, 10, policy.ConsistencyStrict))
+		l := n.share(t, tokenPolicy(10, time.Hour, 10, policy.ConsistencyStrict))
 		all := []limiter.Asking{{Shared: l, Key: keyOf(1), Hits: 1}, {Shared: l, Key: keyOf(2), Hits: 1}, {Shared: l, Key: keyOf(3), Hits: 1}}
 		n.Ask(context.Background(), all)
 		if all[0].Answer != limiter.Away || all[1].Answer != limiter.Decided || !all[1].Outcome.Admitted || all[2].Answer != limiter.Decided {
@@ -213,8 +213,8 @@ func TestBrokenOfGroup(t *testing.T) {
 // TestShadowsTakeWithTheOthers: they deny nobody, and take nothing where somebody else denies.
 func TestShadowsTakeWithTheOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-		shadow := n.share(t, tokens(2, time.Hour, 2, policy.ConsistencyStrict))
-		strict := n.share(t, tokens(4, time.Hour, 4, policy.ConsistencyStrict))
+		shadow := n.share(t, tokenPolicy(2, time.Hour, 2, policy.ConsistencyStrict))
+		strict := n.share(t, tokenPolicy(4, time.Hour, 4, policy.ConsistencyStrict))
 		var got []string
 		for range 6 {
 			all := []limiter.Asking{{Shared: shadow, Key: keyOf(1), Hits: 1, Shadow: true}, {Shared: strict, Key: keyOf(2), Hits: 1}}
@@ -262,7 +262,7 @@ func TestWindows(t *testing.T) {
 func TestRefundsComeBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
 		for i, c := range []policy.Consistency{policy.ConsistencyStrict, policy.ConsistencyLeased} {
-			l, k := n.share(t, tokens(100, time.Hour, 100, c)), keyOf(byte(i))
+			l, k := n.share(t, tokenPolicy(100, time.Hour, 100, c)), keyOf(byte(i))
 			for range 200 {
 				o, a := check(n, l, k, m.instant(), 1)
 				if a != limiter.Decided || !o.Admitted {
@@ -279,7 +279,7 @@ func TestRefundsComeBack(t *testing.T) {
 func TestRampLetsSomeIn(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
 		n.gate.ramp.Store(true)
-		l := n.share(t, tokens(100, time.Hour, 100, policy.ConsistencyLeased))
+		l := n.share(t, tokenPolicy(100, time.Hour, 100, policy.ConsistencyLeased))
 		for hash, want := range map[uint64]limiter.Answer{2: limiter.Ask, 3: limiter.Away} {
 			if _, a := l.Take(limiter.Key{Hash: hash, ID: ID{9}}, m.instant(), 1); a != want {
 				t.Errorf("hash %d: %v, not %v", hash, a, want)
@@ -291,7 +291,7 @@ func TestRampLetsSomeIn(t *testing.T) {
 // TestRecoverKeepsWhatItCouldNotReport.
 func TestRecoverKeepsWhatItCouldNotReport(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-		l := n.share(t, tokens(1000, time.Hour, 1000, policy.ConsistencyLeased))
+		l := n.share(t, tokenPolicy(1000, time.Hour, 1000, policy.ConsistencyLeased))
 		for i := range 200 {
 			l.Spent(keyOf(byte(i)), m.instant(), 7)
 		}
