@@ -40,7 +40,7 @@ const (
 	stopTimeout = time.Second
 )
 
-// Options are what a [Sharer] needs.
+// SharerOptions are what a [Sharer] needs.
 type SharerOptions struct {
 	Executor Executor // required
 	Gate     Gate     // required
@@ -73,10 +73,11 @@ type Sharer struct {
 	refills chan *flight
 	returns chan Op
 
+	timers  sync.Pool
 	mu      sync.Mutex
 	flights map[flightKey]*flight
 
-	figures sharerFigures
+	figures sharerCounts
 }
 
 var _ limiter.Store = (*Sharer)(nil)
