@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,16 +125,27 @@ func script(fatal func(string, ...any), steps int, draw func(name string, n int)
 		}
 		return err
 	}
-	// The loop and the script never run at the same time: the one waits while the other runs.
+	// The loop and the script never run at the same time, as the one waits while the other runs; the lock tells the race
+	// detector.
+	var mu sync.Mutex
+	locked := func(f func()) { mu.Lock(); defer mu.Unlock(); f() }
 	o.Probe = func(ctx context.Context) error {
-		err := say(ctx, probed)
+		var err error
+		locked(func() { err = probed })
+		err = say(ctx, err)
+		mu.Lock()
+		defer mu.Unlock()
 		if !errors.Is(ctx.Err(), context.Canceled) {
 			m.probe(err)
 		}
 		return err
 	}
 	o.Recover = func(ctx context.Context) error {
-		err := say(ctx, recovered)
+		var err error
+		locked(func() { err = recovered })
+		err = say(ctx, err)
+		mu.Lock()
+		defer mu.Unlock()
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return err
 		}
@@ -155,26 +167,29 @@ func script(fatal func(string, ...any), steps int, draw func(name string, n int)
 	for step := range steps {
 		switch draw("step", 5) {
 		case 0:
-			probed = answers[draw("probe", len(answers))]
+			locked(func() { probed = answers[draw("probe", len(answers))] })
 		case 1:
-			recovered = answers[draw("recovery", len(answers))]
+			locked(func() { recovered = answers[draw("recovery", len(answers))] })
 		case 2:
 			time.Sleep([]time.Duration{time.Millisecond, 60 * time.Millisecond, 700 * time.Millisecond, 20 * time.Second}[draw("wait", 4)])
 		default:
 			err := answers[draw("call", len(answers)-1)]
-			ready := m.ready
-			got := g.Do(ctx, func(context.Context) error { m.call(err); return err })
+			ready := false
+			locked(func() { ready = m.ready })
+			got := g.Do(ctx, func(context.Context) error { locked(func() { m.call(err) }); return err })
 			if want := map[bool]error{true: err, false: fallback.ErrAway}[ready]; !errors.Is(got, want) {
 				fatal("step %d: a call got %v, want %v", step, got, want)
 			}
 		}
 		synctest.Wait()
-		if problem := m.wants(g); problem != "" || wrong != "" {
-			fatal("step %d: %s%s differs: %+v, model %+v", step, problem, wrong, g.State(), *m)
-		}
+		locked(func() {
+			if problem := m.wants(g); problem != "" || wrong != "" {
+				fatal("step %d: %s%s differs: %+v, model %+v", step, problem, wrong, g.State(), *m)
+			}
+		})
 	}
 	// Whatever happened: once the store is well it is soon back.
-	probed, recovered = nil, nil
+	locked(func() { probed, recovered = nil, nil })
 	time.Sleep(o.OpenFor + 2*time.Second)
 	synctest.Wait()
 	if !g.Ready() {
