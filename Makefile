@@ -72,11 +72,14 @@ test-netns: build ## real packets between network namespaces; needs root
 	$(GO) test -count=1 -p 1 $(NETNS_TESTS)
 
 .PHONY: test-integration
-test-integration: ## nginx, Caddy, HAProxy, and Traefik if it is built, in front of weir; needs root
+test-integration: ## nginx, Caddy, HAProxy and a client of Envoy's protocol in front of weir; needs root
 	$(GO) test -count=1 $(PROXY_TESTS)
 
-.PHONY: traefik
-traefik: ## build/traefik for test-integration, from its Go module; takes nine minutes
+.PHONY: test-traefik
+test-traefik: build/traefik ## Traefik in front of weir, built from its Go module; no part of make test; needs root
+	$(GO) test -count=1 -tags traefik -run TestTraefik $(PROXY_TESTS)
+
+build/traefik: scripts/traefik.sh
 	scripts/traefik.sh
 
 .PHONY: vm-quick
@@ -106,6 +109,7 @@ check-generated: ## fail if a committed file is not what its source makes
 lint: ## formatting, vet, and who may import whom
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags traefik $(PROXY_TESTS)
 	cd bench && $(GO) vet ./...
 	$(GO) tool depguard ./...
 

@@ -98,6 +98,7 @@ func auth(ctx context.Context, o options, r *report) error {
 		r.rates(task, nameTimedHTTP, rates[2])
 		r.atLeast(task, nameAuth+" / "+nameEmptyHTTP, ratio(rates[0], rates[1]), "ratio", 0.85)
 		r.shown(task, nameAuth+" / "+nameTimedHTTP, ratio(rates[0], rates[2]), "ratio")
+		r.shown(task, nameTimedHTTP+" / "+nameEmptyHTTP, ratio(rates[2], rates[1]), "ratio")
 		return nil
 	})
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Traefik that test/integration puts in front of weir: build/traefik, from its Go module. Debian has none.
-# It takes some nine minutes on two cores, and 5 GB for its modules and Go's cache of them, which is why make test
-# does not do it. "go install" refuses a module with replacements, so its source becomes a main module here.
+# It has hundreds of modules to download and compile, which is why make test does not do it.
+# "go install" refuses a module with replacements, so its source becomes a main module here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -83,6 +83,14 @@ struct {
 /* A section of its own is a map of its own, which is read without a look-up. */
 struct control_page control SEC(".data.control") = {};
 
+/* Sources that use much, for the reconciler; hot.h bounds how many. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} hot_sources SEC(".maps");
+
+struct hot_page hot_control SEC(".data.hot") = {};
+
 /* What match.h asks. The loader makes them anew for each program, as large as it takes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

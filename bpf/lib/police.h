@@ -8,6 +8,7 @@
 #define WEIR_POLICE_H
 
 #include "charge.h"
+#include "hot.h"
 #include "match.h"
 
 static __always_inline __u64 police_tokens(const volatile struct policy *policy,
@@ -41,6 +42,8 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, _
 	struct charge c;
 	__u32 flags;
 
+	if (used & USE_RECONCILED)
+		hot_begin(&c.table);
 	if (used & USE_PACE && policy->pace) {
 		flags = charge_paced(rank, hash, tokens, &c, clock);
 		if ((flags & CHARGE_ADMITTED) && c.table.wait)
@@ -48,8 +51,11 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, _
 	} else {
 		flags = charge(rank, hash, tokens, &c, clock);
 	}
-	if (flags & CHARGE_ADMITTED)
-		stats_policy(policy->slot, VERDICT_PASS, p);
+	if (!(flags & CHARGE_ADMITTED))
+		return flags;
+	stats_policy(policy->slot, VERDICT_PASS, p);
+	if (used & USE_RECONCILED && policy->reconciled && hot_passed(&c.table))
+		hot_announce(rank, p, &c);
 	return flags;
 }
 

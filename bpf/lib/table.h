@@ -24,7 +24,14 @@
  *      back (one packet, against the source), or the claim comes in between (one packet, for the
  *      newcomer).
  * So each errs by one packet's cost, and needs a neighbour in the same set within the nanoseconds
- * between two instructions.
+ * between two instructions. User space that adjusts a TAT by what other nodes admitted adds two, which err
+ * by what is added or taken:
+ *   7. It found a source's entry, B claims it for another source, and it swaps the TAT. It looks at the tag
+ *      once more and takes the adjustment back, unless the newcomer was charged in between: then that one
+ *      has it.
+ *   8. B claims an owing entry, the TAT is adjusted, and B's clearing of the debt fails, as in 4: the
+ *      newcomer keeps the debt unless the look at the tag comes after the claim's swap.
+ * Against an adjustment charges and refunds are one swap each, and exact.
  */
 #ifndef WEIR_TABLE_H
 #define WEIR_TABLE_H
@@ -159,7 +166,7 @@ struct table_charge {
 	__u32 evict_debt; /* a newcomer that finds four debts takes the place of the smallest, or is denied */
 	__u32 took_extra; /* result */
 	__u32 claimed;    /* result: the way that was claimed, and 1; 0: none was */
-	__u32 _pad;
+	__u32 used;       /* result, if admitted: what the entry had used before */
 	__u64 wait;       /* result: ticks until cost would be admitted, or until it may depart */
 };
 
@@ -205,6 +212,12 @@ static __always_inline struct bucket_entry *table_enter(struct bucket_set *set, 
 	return &set->way[c->claimed - 1];
 }
 
+/* The tokens that an admitted charge took. */
+static __always_inline __u32 table_used(const struct table_charge *c)
+{
+	return c->tokens + (c->took_extra ? c->more : 0);
+}
+
 /* Charges an entry: TAKE_ADMITTED, 0, or TAKE_RETRY if another CPU went ahead. */
 static __always_inline __u32 table_settle(struct bucket_entry *e, const struct bucket_limit *l,
 					  __u64 now, struct table_charge *c)
@@ -217,7 +230,7 @@ static __always_inline __u32 table_settle(struct bucket_entry *e, const struct b
 	if (__sync_val_compare_and_swap(&e->tat, tat, next) != tat)
 		return TAKE_RETRY;
 	if (admitted)
-		__sync_fetch_and_add(&e->used, c->tokens + (c->took_extra ? c->more : 0));
+		c->used = __sync_fetch_and_add(&e->used, table_used(c));
 	return admitted;
 }
 

@@ -60,6 +60,7 @@ enum use {
 	USE_REPLACES = 64,
 	USE_PACE = 128,
 	USE_SHADOW = 256,
+	USE_RECONCILED = 512,
 };
 
 /* The lists that are asked before any policy: an index into struct interface_counters.listed. */
@@ -148,7 +149,8 @@ struct policy {
 	__u8 on_pressure;   /* enum policy_on_pressure */
 	__u8 scope;         /* enum policy_scope */
 	__u8 pace;          /* delays what is over the limit instead of dropping it; on egress alone */
-	__u8 _pad[6];
+	__u8 reconciled;    /* whose sources are announced when they use much: hot.h */
+	__u8 _pad[5];
 };
 _Static_assert(sizeof(struct policy) == 176, "policy is shared with Go");
 
@@ -210,6 +212,33 @@ struct event {
 };
 _Static_assert(sizeof(struct event) == 56, "event is shared with Go");
 
+/*
+ * What the reconciler of several nodes sets while packets go by, a page of its own. shift has to be
+ * written before until is.
+ */
+struct hot_page {
+	__u64 until;                    /* ns of the monotonic clock: somebody listens until then */
+	__u8 shift[WEIR_MAX_POLICIES];  /* by a policy's counter slot: its sources are announced each 2^shift
+					 * tokens, and never from WEIR_HOT_NEVER on */
+};
+_Static_assert(sizeof(struct hot_page) == 72, "hot_page is shared with Go");
+
+#define WEIR_HOT_NEVER 32
+
+/* A source whose use has passed a multiple of 2^shift tokens; hot.h says when. */
+struct hot {
+	__u64 source[2]; /* as in struct packet */
+	__u64 time;      /* ns of the monotonic clock */
+	__u64 hash;      /* of the bucket, which tells apart policies of one slot on two interfaces; secret */
+	__u32 used;      /* struct bucket_entry.used, this packet's tokens and what was leased with them included */
+	__u16 port;
+	__u8 version;    /* 4 or 6 */
+	__u8 protocol;
+	__u8 slot;       /* of the policy's counters */
+	__u8 _pad[7];
+};
+_Static_assert(sizeof(struct hot) == 48, "hot is shared with Go");
+
 enum hook { HOOK_XDP = 0, HOOK_TC_INGRESS = 1, HOOK_TC_EGRESS = 2 };
 
 /* What a CPU's sampler has not told yet, of one kind of verdict. */
@@ -240,7 +269,10 @@ struct interface_counters {
 	__u64 listed_bytes[LIST_COUNT];
 	__u64 events_lost; /* samples that found the ring buffer full */
 	struct sampler sampler[2]; /* of what passed, and of what did not */
-	__u64 _pad[5];
+	__u64 hot_lost;    /* announcements that found the ring buffer full, or were one too many */
+	__u64 hot_period;  /* of time, in which */
+	__u64 hot_given;   /* so many were made */
+	__u64 _pad[2];
 };
 _Static_assert(sizeof(struct interface_counters) == 256, "interface_counters is shared with Go");
 

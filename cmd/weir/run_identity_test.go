@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +19,8 @@ import (
 func TestReloadKeepsKeys(t *testing.T) {
 	const keys = `{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
 	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, keys) }))
-	log := slog.New(slog.DiscardHandler)
+	lines, out := io.Pipe()
+	log := slog.New(slog.NewTextHandler(out, nil))
 	before, err := verifier{}.next(config.Server{JWT: &config.JWT{JWKSURL: issuer.URL}}, log)
 	if err != nil {
 		t.Fatal(err)
@@ -25,9 +28,10 @@ func TestReloadKeepsKeys(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- before.Run(ctx) }()
-	for n := 0; n == 0 && t.Context().Err() == nil; n, _ = before.Keys() {
-		time.Sleep(time.Millisecond)
+	if line, err := bufio.NewReader(lines).ReadString('\n'); err != nil || !strings.Contains(line, "keys of tokens are in force") {
+		t.Fatalf("logged %q (%v)", line, err)
 	}
+	lines.Close() // what is logged from now on goes nowhere
 	cancel()
 	<-done
 	issuer.Close()

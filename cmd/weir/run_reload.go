@@ -12,10 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-limiter/weir/internal/yamlfile"
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/metrics"
 	"github.com/weir-limiter/weir/pkg/server"
-	"github.com/weir-limiter/weir/pkg/server/rls/rules"
 )
 
 // contentHash tells one content of a file from another.
@@ -144,12 +144,9 @@ func (d *daemon) reloaded(err error) {
 	d.reloads.failed.Add(1)
 }
 
-// faults takes apart the errors of a file, so that each gets a line of the log.
+// faults takes apart the errors of a file, ours or one of the rate limit service, so that each gets a line of the log.
 func faults(err error) []error {
-	if all, ok := errors.AsType[config.Errors](err); ok {
-		return all.Unwrap()
-	}
-	if all, ok := errors.AsType[rules.Errors](err); ok {
+	if all, ok := errors.AsType[yamlfile.Errors](err); ok {
 		return all.Unwrap()
 	}
 	return []error{err}

@@ -57,6 +57,17 @@ func (s *CPUSlots) Forget(hash uint64) {
 	}
 }
 
+// Ask makes every CPU that remembers a denial of the bucket that hash names ask the table again. What it leased it
+// keeps. A slot that is given to another bucket at the same moment loses no more than its denial.
+func (s *CPUSlots) Ask(hash uint64) {
+	for cpu := range s.cpus {
+		slot := &s.cpus[cpu][SlotIndex(hash)]
+		if slot.hash.Load() == hash {
+			slot.denyUntil.Store(0)
+		}
+	}
+}
+
 // SlotState is a copy of a slot, without the hash of its bucket.
 type SlotState struct {
 	CPU    int

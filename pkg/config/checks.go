@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/weir-limiter/weir/internal/yamlfile"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -73,7 +74,7 @@ func interfaceName(to *string) into {
 		if d.unreadable(c.path) || policy.ValidInterfaceName(*to) {
 			return
 		}
-		d.fail(c, quote(*to)+" cannot be the name of a network interface", `use 1 to 15 bytes without "/", ":" and blanks`)
+		d.fail(c, policy.Quote(*to)+" cannot be the name of a network interface", `use 1 to 15 bytes without "/", ":" and blanks`)
 		*to = ""
 	}
 }
@@ -108,7 +109,7 @@ func nearestPower(v uint64) uint64 {
 func address(to *string) into {
 	return scalar(to, "an address", func(n *yaml.Node) (string, *complaint) {
 		if n.Value != "" && !validAddress(n.Value) {
-			return "", &complaint{"want an address as HOST:PORT, got " + describe(n),
+			return "", &complaint{"want an address as HOST:PORT, got " + yamlfile.Describe(n),
 				`write it such as 127.0.0.1:8080 or [::1]:8080, or "" for none`}
 		}
 		return n.Value, nil
@@ -140,17 +141,4 @@ func validHost(host string) bool {
 	}
 	last := labels[len(labels)-1]
 	return len(host) <= 253 && (last[0] < '0' || last[0] > '9')
-}
-
-// oneOrMore reads a text or a list of them.
-func oneOrMore(to *[]string) into {
-	return func(d *decoder, c cursor) {
-		if c.node.Kind == yaml.SequenceNode {
-			list(to, text)(d, c)
-			return
-		}
-		var one string
-		text(&one)(d, c)
-		*to = []string{one}
-	}
 }

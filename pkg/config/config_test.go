@@ -18,7 +18,7 @@ import (
 
 func load(t *testing.T, name string) *Config {
 	t.Helper()
-	cfg, err := Load(filepath.Join(corpus, "good", name))
+	cfg, err := Load(files.Path("good", name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,10 +2,11 @@ package config
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/weir-limiter/weir/internal/yamlfile"
 )
 
 // maxNodes bounds the values that are read from one file. A file of MaxFileSize
@@ -15,7 +16,7 @@ const maxNodes = 200_000
 // decoder turns nodes into values and remembers where each one stood.
 type decoder struct {
 	file       string
-	errs       []*Error
+	errs       Errors
 	unreported int                 // errors beyond maxErrors
 	at         map[string]position // of every field that is in the file, by path
 	broken     map[string]bool     // paths whose value could not be read
@@ -56,7 +57,7 @@ func (d *decoder) decode(c cursor, to into) {
 	if c.node.Kind == yaml.AliasNode {
 		c.node = c.node.Alias
 	}
-	if isNull(c.node) {
+	if yamlfile.IsNull(c.node) {
 		d.fail(c, "has no value", "give it one or remove the line")
 		return
 	}
@@ -113,37 +114,4 @@ func (d *decoder) unreadable(path string) bool {
 // parent cuts the last step off a path.
 func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]
-}
-
-func isNull(n *yaml.Node) bool {
-	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
-}
-
-// describe names what stands in the file where something else was wanted.
-func describe(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	case yaml.ScalarNode:
-		if slices.Contains([]string{"!!int", "!!float", "!!bool"}, n.ShortTag()) {
-			return shorten(n.Value)
-		}
-		return quote(n.Value)
-	default:
-		return "something else"
-	}
-}
-
-// quote returns s as a Go string literal, which cannot disturb a terminal, and
-// short enough to read.
-func quote(s string) string { return fmt.Sprintf("%q", shorten(s)) }
-
-func shorten(s string) string {
-	const longest = 60
-	if len(s) <= longest {
-		return s
-	}
-	return strings.ToValidUTF8(s[:longest], "") + "..."
 }

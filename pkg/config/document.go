@@ -1,14 +1,13 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
-	"go.yaml.in/yaml/v4/plugin/loaderlimits"
+
+	"github.com/weir-limiter/weir/internal/yamlfile"
 )
 
 // maxDepth bounds the nesting of the file. The schema needs 5 levels.
@@ -26,12 +25,12 @@ func (d *decoder) document(data []byte) *yaml.Node {
 		d.failAt(at, "", "the file is not UTF-8 text", "save it as UTF-8")
 		return nil
 	}
-	docs, err := readYAML(data)
+	docs, err := yamlfile.Documents(data, maxDepth)
 	if err != nil {
 		d.syntaxError(err)
 		return nil
 	}
-	if len(docs) == 0 || len(docs[0].Content) == 0 || isNull(docs[0].Content[0]) {
+	if yamlfile.IsEmpty(docs) {
 		d.failAt(start, "", "the file is empty", `write at least "policies: []"`)
 		return nil
 	}
@@ -40,35 +39,6 @@ func (d *decoder) document(data []byte) *yaml.Node {
 		return nil
 	}
 	return docs[0].Content[0]
-}
-
-// readYAML returns the first two documents in data, the second only to show that
-// it is there.
-func readYAML(data []byte) (docs []*yaml.Node, err error) {
-	// The library reports some of its own defects by panicking. A file must
-	// not be able to stop a daemon that reloads it.
-	defer func() {
-		if r := recover(); r != nil {
-			docs, err = nil, fmt.Errorf("the YAML library failed: %v", r)
-		}
-	}()
-	loader, err := yaml.NewLoader(bytes.NewReader(data),
-		yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
-	if err != nil {
-		return nil, err
-	}
-	for len(docs) < 2 {
-		var doc yaml.Node
-		err := loader.Load(&doc)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		docs = append(docs, &doc)
-	}
-	return docs, nil
 }
 
 func (d *decoder) syntaxError(err error) {

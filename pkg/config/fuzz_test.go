@@ -1,9 +1,6 @@
 package config
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -13,12 +10,8 @@ import (
 // valid, and that what it refuses gives no configuration and complete faults.
 func FuzzParse(f *testing.F) {
 	for _, dir := range []string{"bad", "good"} {
-		for _, name := range names(f, dir, ".yaml") {
-			data, err := os.ReadFile(filepath.Join(corpus, dir, name+".yaml"))
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
+		for _, name := range files.Names(f, dir, ".yaml") {
+			f.Add(files.Read(f, dir, name+".yaml"))
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -32,16 +25,4 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted with %d kernel policies", n)
 		}
 	})
-}
-
-func checkRefusal(t *testing.T, cfg *Config, err error) {
-	all, ok := errors.AsType[Errors](err)
-	if !ok || cfg != nil || len(all) == 0 || len(all) > maxErrors+1 {
-		t.Fatalf("refused with %T of %d faults and configuration %v", err, len(all), cfg)
-	}
-	for _, e := range all {
-		if e.Line < 1 || e.Column < 1 || e.Problem == "" || e.Mend == "" {
-			t.Errorf("incomplete fault %+v", e)
-		}
-	}
 }

@@ -97,9 +97,9 @@ func keyURL(to *string) into {
 		case bad != nil:
 			return "", bad
 		case u.Fragment != "":
-			return "", &complaint{quote(n.Value) + " has a fragment", "cut it off"}
+			return "", &complaint{policy.Quote(n.Value) + " has a fragment", "cut it off"}
 		case u.Scheme == "http" && !loopback(u):
-			return "", &complaint{quote(n.Value) + " is not protected on its way here", "use https, or a jwks_file"}
+			return "", &complaint{policy.Quote(n.Value) + " is not protected on its way here", "use https, or a jwks_file"}
 		}
 		return n.Value, nil
 	})

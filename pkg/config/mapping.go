@@ -4,6 +4,9 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/weir-limiter/weir/internal/yamlfile"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // field is one line of the schema of a mapping.
@@ -18,7 +21,7 @@ type field struct {
 func mapping(fields ...field) into {
 	return func(d *decoder, c cursor) {
 		if c.node.Kind != yaml.MappingNode {
-			d.fail(c, "want a mapping, got "+describe(c.node), `write "field: value" lines below it`)
+			d.fail(c, "want a mapping, got "+yamlfile.Describe(c.node), `write "field: value" lines below it`)
 			return
 		}
 		seen := d.entries(c, func(key *yaml.Node, value cursor) {
@@ -44,7 +47,7 @@ func mapping(fields ...field) into {
 func texts(to *map[string]string) into {
 	return func(d *decoder, c cursor) {
 		if c.node.Kind != yaml.MappingNode {
-			d.fail(c, "want a mapping, got "+describe(c.node), `write it as {name: value}`)
+			d.fail(c, "want a mapping, got "+yamlfile.Describe(c.node), `write it as {name: value}`)
 			return
 		}
 		values := map[string]string{}
@@ -69,21 +72,16 @@ func (d *decoder) entries(c cursor, each func(key *yaml.Node, value cursor)) map
 		key, value := c.node.Content[i], c.node.Content[i+1]
 		at := nodePosition(key)
 		if key.Kind != yaml.ScalarNode {
-			d.failAt(at, c.path, "a field name must be text, got "+describe(key), "write the name out")
+			d.failAt(at, c.path, "a field name must be text, got "+yamlfile.Describe(key), "write the name out")
 			continue
 		}
 		if seen[key.Value] {
-			d.failAt(at, c.path, fmt.Sprintf("field %s is set again, first on line %d", quote(key.Value), first[key.Value].line),
+			d.failAt(at, c.path, fmt.Sprintf("field %s is set again, first on line %d", policy.Quote(key.Value), first[key.Value].line),
 				"remove one of the two")
 			continue
 		}
 		seen[key.Value], first[key.Value] = true, at
-		// A list or mapping is found by its key: in block style its own first
-		// character is that of its first element, lines below.
-		if value.Kind == yaml.ScalarNode || value.Kind == yaml.AliasNode {
-			at = nodePosition(value)
-		}
-		each(key, cursor{node: value, pos: at})
+		each(key, cursor{node: value, pos: nodePosition(yamlfile.Anchor(key, value))})
 	}
 	return seen
 }
@@ -93,7 +91,7 @@ func (d *decoder) unknown(c cursor, key *yaml.Node, fields []field) {
 	for i, f := range fields {
 		names[i] = f.name
 	}
-	problem := "unknown field " + quote(key.Value)
+	problem := "unknown field " + policy.Quote(key.Value)
 	if c.path != "" {
 		problem += " in " + c.path
 	}
@@ -112,7 +110,7 @@ func (d *decoder) unknown(c cursor, key *yaml.Node, fields []field) {
 func list[T any](to *[]T, each func(*T) into) into {
 	return func(d *decoder, c cursor) {
 		if c.node.Kind != yaml.SequenceNode {
-			d.fail(c, "want a list, got "+describe(c.node), `write it in brackets, or each element behind a "-"`)
+			d.fail(c, "want a list, got "+yamlfile.Describe(c.node), `write it in brackets, or each element behind a "-"`)
 			return
 		}
 		if len(c.node.Content) == 0 {

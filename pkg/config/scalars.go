@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/weir-limiter/weir/internal/yamlfile"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -22,7 +23,7 @@ type complaint struct{ problem, mend string }
 func scalar[T any](to *T, want string, parse func(*yaml.Node) (T, *complaint)) into {
 	return func(d *decoder, c cursor) {
 		if c.node.Kind != yaml.ScalarNode {
-			d.fail(c, fmt.Sprintf("want %s, got %s", want, describe(c.node)), "write a single value")
+			d.fail(c, fmt.Sprintf("want %s, got %s", want, yamlfile.Describe(c.node)), "write a single value")
 			return
 		}
 		v, bad := parse(c.node)
@@ -39,7 +40,7 @@ func scalar[T any](to *T, want string, parse func(*yaml.Node) (T, *complaint)) i
 func text(to *string) into {
 	return scalar(to, "text", func(n *yaml.Node) (string, *complaint) {
 		if tag := n.ShortTag(); tag != "!!str" {
-			return "", &complaint{"want text, got " + describe(n), fmt.Sprintf("put it in quotes: %q", shorten(n.Value))}
+			return "", &complaint{"want text, got " + yamlfile.Describe(n), fmt.Sprintf("put it in quotes: %q", policy.Shorten(n.Value))}
 		}
 		return n.Value, nil
 	})
@@ -49,7 +50,7 @@ func text(to *string) into {
 func boolean(to *bool) into {
 	return scalar(to, "true or false", func(n *yaml.Node) (bool, *complaint) {
 		if n.ShortTag() != "!!bool" {
-			return false, &complaint{"want true or false, got " + describe(n), "write true or false without quotes"}
+			return false, &complaint{"want true or false, got " + yamlfile.Describe(n), "write true or false without quotes"}
 		}
 		return strings.EqualFold(n.Value, "true"), nil
 	})
@@ -64,7 +65,7 @@ func enum[T ~string](to *T, allowed []T) into {
 	mend := "use one of " + strings.Join(words, ", ")
 	return scalar(to, "one of "+strings.Join(words, ", "), func(n *yaml.Node) (T, *complaint) {
 		if !slices.Contains(words, n.Value) {
-			return "", &complaint{"unknown value " + quote(n.Value), mend}
+			return "", &complaint{"unknown value " + policy.Quote(n.Value), mend}
 		}
 		return T(n.Value), nil
 	})
@@ -85,14 +86,14 @@ func signed(to *int) into {
 		rest, negative := strings.CutPrefix(n.Value, "-")
 		positive.Value = rest
 		if _, bad := parseWhole(&positive, math.MaxUint64); bad != nil {
-			return 0, &complaint{"want a whole number, got " + describe(n), "write digits only, such as 10 or -10"}
+			return 0, &complaint{"want a whole number, got " + yamlfile.Describe(n), "write digits only, such as 10 or -10"}
 		}
 		v, err := strconv.ParseInt(n.Value, 10, 32)
 		switch {
 		case err != nil && negative:
-			return 0, &complaint{shorten(n.Value) + " is too small", fmt.Sprintf("write at least %d", math.MinInt32)}
+			return 0, &complaint{policy.Shorten(n.Value) + " is too small", fmt.Sprintf("write at least %d", math.MinInt32)}
 		case err != nil:
-			return 0, &complaint{shorten(n.Value) + " is too large", fmt.Sprintf("write at most %d", math.MaxInt32)}
+			return 0, &complaint{policy.Shorten(n.Value) + " is too large", fmt.Sprintf("write at most %d", math.MaxInt32)}
 		}
 		return int(v), nil
 	})
@@ -103,21 +104,21 @@ func signed(to *int) into {
 func parseWhole(n *yaml.Node, most uint64) (uint64, *complaint) {
 	digits := n.Value != "" && strings.Trim(n.Value, "0123456789") == ""
 	switch {
-	case digits && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
-		return 0, &complaint{fmt.Sprintf("want a whole number, got the text %s", quote(n.Value)), "remove the quotes"}
+	case digits && yamlfile.Quoted(n):
+		return 0, &complaint{fmt.Sprintf("want a whole number, got the text %s", policy.Quote(n.Value)), "remove the quotes"}
 	case digits && len(n.Value) > 1 && n.Value[0] == '0':
-		return 0, &complaint{fmt.Sprintf("want a whole number, got %s, which YAML may read as octal", shorten(n.Value)),
+		return 0, &complaint{fmt.Sprintf("want a whole number, got %s, which YAML may read as octal", policy.Shorten(n.Value)),
 			"remove the leading zeroes"}
 	case digits:
 		v, err := strconv.ParseUint(n.Value, 10, 64)
 		if err != nil || v > most {
-			return 0, &complaint{shorten(n.Value) + " is too large", fmt.Sprintf("write at most %d", most)}
+			return 0, &complaint{policy.Shorten(n.Value) + " is too large", fmt.Sprintf("write at most %d", most)}
 		}
 		return v, nil
 	case strings.HasPrefix(n.Value, "-") && n.ShortTag() != "!!str":
-		return 0, &complaint{"must not be negative, got " + shorten(n.Value), "remove the minus"}
+		return 0, &complaint{"must not be negative, got " + policy.Shorten(n.Value), "remove the minus"}
 	default:
-		return 0, &complaint{"want a whole number, got " + describe(n), "write digits only, such as 1000"}
+		return 0, &complaint{"want a whole number, got " + yamlfile.Describe(n), "write digits only, such as 1000"}
 	}
 }
 

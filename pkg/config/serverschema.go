@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/weir-limiter/weir/internal/yamlfile"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -84,7 +85,7 @@ func upstream(to *string) into {
 		case bad != nil:
 			return "", bad
 		case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-			return "", &complaint{quote(n.Value) + " has a query or fragment", "cut it off"}
+			return "", &complaint{policy.Quote(n.Value) + " has a query or fragment", "cut it off"}
 		}
 		return n.Value, nil
 	})
@@ -93,7 +94,7 @@ func upstream(to *string) into {
 // webURL reads an http or https URL with a host. A name and password in it
 // would end in logs and process lists.
 func webURL(n *yaml.Node, form string) (*url.URL, *complaint) {
-	want := &complaint{"want an http or https URL, got " + describe(n), form}
+	want := &complaint{"want an http or https URL, got " + yamlfile.Describe(n), form}
 	u, err := url.Parse(n.Value)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || len(n.Value) > policy.MaxText:
@@ -166,7 +167,7 @@ func headerName(to *string) into {
 func checkHeaderName(name string) *complaint {
 	const longest = 128
 	if len(name) > longest || strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-		return &complaint{quote(name) + " is not the name of a header", `use up to 128 letters, digits and "-", as in X-User, or "" for none`}
+		return &complaint{policy.Quote(name) + " is not the name of a header", `use up to 128 letters, digits and "-", as in X-User, or "" for none`}
 	}
 	return nil
 }
@@ -186,7 +187,7 @@ func metadataHeaders(to *map[string]string) into {
 			switch bad := checkHeaderName(header); {
 			case d.unreadable(at.path):
 			case name == "" || len(name) > policy.MaxText:
-				d.fail(at, quote(name)+" is no name for metadata", fmt.Sprintf("use 1 to %d bytes", policy.MaxText))
+				d.fail(at, policy.Quote(name)+" is no name for metadata", fmt.Sprintf("use 1 to %d bytes", policy.MaxText))
 			case header == "":
 				d.fail(at, "must not be empty", "name a header or remove the entry")
 			case bad != nil:
@@ -205,7 +206,7 @@ func nonEmpty(to *string) into {
 		case *to == "":
 			d.fail(c, "must not be empty", "give it a value or remove it")
 		case len(*to) > policy.MaxText:
-			d.fail(c, fmt.Sprintf("%s has %d bytes", quote(*to), len(*to)), fmt.Sprintf("shorten it to at most %d", policy.MaxText))
+			d.fail(c, fmt.Sprintf("%s has %d bytes", policy.Quote(*to), len(*to)), fmt.Sprintf("shorten it to at most %d", policy.MaxText))
 		}
 	}
 }

@@ -28,33 +28,21 @@ func newTokenBucket(p policy.Policy) (Algorithm, error) {
 	return &tokenBucket{limit, p.OnPressure != policy.PressureDrop}, nil
 }
 
-func (a *tokenBucket) Take(b Bucket, now Instant, hits uint64) Outcome {
-	o, _ := a.take(b, now, hits)
-	return o
-}
-
-func (a *tokenBucket) Peek(b Bucket, now Instant, hits uint64) Outcome {
-	o, _ := a.peek(b, now, hits)
-	return o
-}
-
-// take is Take, and says what the bucket owes then.
-func (a *tokenBucket) take(b Bucket, now Instant, hits uint64) (o Outcome, debt bucket.Ticks) {
+// Take says in Found what the TAT is then.
+func (a *tokenBucket) Take(b Bucket, now Instant, hits uint64) (o Outcome) {
 	if hits > a.limit.Burst {
-		return a.peek(b, now, hits)
+		return a.Peek(b, now, hits)
 	}
 	c := bucket.Charge{Cost: a.limit.Cost(hits), Tokens: uint32(min(hits, math.MaxUint32)), EvictDebt: a.evictDebt}
 	flags := b.Table.Charge(b.Hash, &a.limit, now.Ticks, &c)
 	for tries := 0; flags&bucket.Contended != 0 && tries < contendedTries; tries++ {
 		flags = b.Table.Charge(b.Hash, &a.limit, now.Ticks, &c)
 	}
-	debt = a.debt(c.TAT, now)
-	o = Outcome{
-		Admitted:   flags&bucket.Admitted != 0,
-		Pressure:   flags&bucket.Pressure != 0,
-		Remaining:  a.limit.Tokens(c.TAT, now.Ticks),
-		ResetAfter: roundUp(debt),
-	}
+	o.Admitted = flags&bucket.Admitted != 0
+	o.Pressure = flags&bucket.Pressure != 0
+	o.Remaining = a.limit.Tokens(c.TAT, now.Ticks)
+	o.ResetAfter = roundUp(a.debt(c.TAT, now))
+	o.Found[0] = c.TAT
 	switch {
 	case o.Admitted:
 	case c.Wait != 0:
@@ -62,18 +50,17 @@ func (a *tokenBucket) take(b Bucket, now Instant, hits uint64) (o Outcome, debt 
 	default: // pressure, or contention: the table knows no time at which that is over
 		o.Remaining, o.RetryAfter = 0, time.Second
 	}
-	return o, debt
+	return o
 }
 
-// peek is Peek, and says what the bucket owes.
-func (a *tokenBucket) peek(b Bucket, now Instant, hits uint64) (o Outcome, debt bucket.Ticks) {
+// Peek says in Found what the TAT is.
+func (a *tokenBucket) Peek(b Bucket, now Instant, hits uint64) Outcome {
 	e, known := b.Table.Lookup(b.Hash)
 	tat := e.TAT
 	if !known {
 		tat = now.Ticks
 	}
-	debt = a.debt(tat, now)
-	o = Outcome{Remaining: a.limit.Tokens(tat, now.Ticks), ResetAfter: roundUp(debt)}
+	o := Outcome{Remaining: a.limit.Tokens(tat, now.Ticks), ResetAfter: roundUp(a.debt(tat, now)), Found: [2]bucket.Ticks{tat}}
 	switch wait := a.limit.Wait(tat, now.Ticks, hits); {
 	case hits > a.limit.Burst:
 		o.RetryAfter = Never
@@ -82,7 +69,7 @@ func (a *tokenBucket) peek(b Bucket, now Instant, hits uint64) (o Outcome, debt 
 	default:
 		o.Admitted, o.RetryAfter = wait == 0, roundUp(wait)
 	}
-	return o, debt
+	return o
 }
 
 // debt is what a bucket owes under this limit: it may have been charged under a lower one.
@@ -126,12 +113,16 @@ func newLeakyBucket(p policy.Policy) (Algorithm, error) {
 }
 
 func (a *leakyBucket) Take(b Bucket, now Instant, hits uint64) Outcome {
-	o, debt := a.take(b, now, hits)
+	o := a.tokenBucket.Take(b, now, hits)
 	if o.Admitted {
-		o.Delay = roundUp(debt - min(debt, a.first))
-		o.Found[0] = now.Ticks + debt
+		o.Delay = a.delay(a.debt(o.Found[0], now))
 	}
 	return o
+}
+
+// delay is how long the last hit of a debt has to wait.
+func (a *leakyBucket) delay(debt bucket.Ticks) time.Duration {
+	return roundUp(debt - min(debt, a.first))
 }
 
 // Refund gives back a place that is the last. One that others are behind passes by unused: they were told when
@@ -145,10 +136,9 @@ func (a *leakyBucket) Refund(b Bucket, now Instant, o Outcome, hits uint64) {
 }
 
 func (a *leakyBucket) Peek(b Bucket, now Instant, hits uint64) Outcome {
-	o, debt := a.peek(b, now, hits)
+	o := a.tokenBucket.Peek(b, now, hits)
 	if o.Admitted {
-		debt += a.limit.Cost(hits)
-		o.Delay = roundUp(debt - min(debt, a.first))
+		o.Delay = a.delay(a.debt(o.Found[0], now) + a.limit.Cost(hits))
 	}
 	return o
 }

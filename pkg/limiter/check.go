@@ -27,33 +27,33 @@ func (l *Limiter) CheckRequest(ctx context.Context, key string, r *RequestContex
 }
 
 // Check decides over one query. The error is a [*QueryError]. What is decided in memory does not look at
-// ctx, which takes longer than the decision.
-func (l *Limiter) Check(_ context.Context, q Query) (r Result, err error) {
+// ctx, which takes longer than the decision; who asks a [Store] waits for it no longer than ctx lasts.
+func (l *Limiter) Check(ctx context.Context, q Query) (r Result, err error) {
 	if q.Request == nil {
 		var one [1]charge // more room takes time to clear
-		err = l.check(one[:0], &q, &r)
+		err = l.check(ctx, one[:0], &q, &r)
 		return r, err
 	}
 	var few [fewCharges]charge
-	err = l.check(few[:0], &q, &r)
+	err = l.check(ctx, few[:0], &q, &r)
 	return r, err
 }
 
-func (l *Limiter) check(room []charge, q *Query, r *Result) error {
+func (l *Limiter) check(ctx context.Context, room []charge, q *Query, r *Result) error {
 	t := l.timer()
 	charges, err := l.charges(room, l.set.Load(), q, 0, r)
 	if err != nil {
 		*r = Result{}
 		return l.bad(err)
 	}
-	allowed := l.decide(charges, l.nowFor(charges), r.List == policy.ListDeny)
+	allowed, by := l.decide(ctx, charges, l.nowFor(charges), r.List == policy.ListDeny)
 	if r.List == policy.ListNone {
 		result(charges, 0, r)
 	}
 	if q.Hits > 0 {
 		r.lease.hold(charges, 0, q)
 		count(charges)
-		l.count(allowed, t)
+		l.count(by, allowed, t)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (l *Limiter) nowFor(charges []charge) Instant {
 // CheckAll decides over several queries at once, by one set of policies: if one is denied, none is charged,
 // and every result still says what would become of its own query after those before it. There are 1 to
 // [MaxQueries] of them, and as many results. An error concerns the query whose index is returned with it.
-func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result) (bad int, err error) {
+func (l *Limiter) CheckAll(ctx context.Context, queries []Query, results []Result) (bad int, err error) {
 	if len(queries) == 0 || len(queries) > MaxQueries || len(results) != len(queries) {
 		return 0, &QueryError{"queries", fmt.Sprintf("there are %d, and %d results", len(queries), len(results)),
 			fmt.Sprintf("ask 1 to %d, with a result for each", MaxQueries)}
@@ -86,7 +86,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 		denied = denied || results[i].List == policy.ListDeny
 		hits |= queries[i].Hits
 	}
-	allowed := l.decide(charges, l.nowFor(charges), denied)
+	allowed, by := l.decide(ctx, charges, l.nowFor(charges), denied)
 	for i := range queries {
 		if results[i].List == policy.ListNone {
 			result(charges, i, &results[i])
@@ -95,7 +95,7 @@ func (l *Limiter) CheckAll(_ context.Context, queries []Query, results []Result)
 	}
 	if hits > 0 {
 		count(charges)
-		l.count(allowed, t)
+		l.count(by, allowed, t)
 	}
 	return 0, nil
 }
@@ -110,7 +110,7 @@ func (l *Limiter) charges(all []charge, set *ruleSet, q *Query, query int, r *Re
 		if bad := checkText("key", q.Key, mayBeEmpty); bad != nil {
 			return all, bad
 		}
-		return append(all, charge{rule: q.Rule, hash: q.Rule.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
+		return append(all, q.Rule.charge(q, query)), nil
 	case q.Request != nil:
 		return set.charges(all, q, query, r)
 	}
@@ -118,7 +118,16 @@ func (l *Limiter) charges(all []charge, set *ruleSet, q *Query, query int, r *Re
 	if err != nil {
 		return all, err
 	}
-	return append(all, charge{rule: own, hash: own.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}), nil
+	return append(all, own.charge(q, query)), nil
+}
+
+// charge is that of a rule that a query names, or brings.
+func (r *Rule) charge(q *Query, query int) charge {
+	c := charge{rule: r, hash: r.space.text(q.Key), hits: q.Hits, query: query, longest: q.longest()}
+	if r.shared != nil {
+		c.id = r.identifyText(q.Key)
+	}
+	return c
 }
 
 // charges is that for a query that the policies judge.
@@ -147,25 +156,30 @@ func (s *ruleSet) charges(all []charge, q *Query, query int, r *Result) ([]charg
 
 // timer knows when a decision began, if it is one that is timed.
 type timer struct {
-	stripe *totalStripe
+	stripe uint64
 	weight uint64
 	begun  bucket.Ticks
 }
 
 // timer begins a decision.
 func (l *Limiter) timer() timer {
-	t := timer{stripe: &l.totals.stripe[stripe()%totalStripes]}
-	if t.weight = t.stripe.weight(); t.weight > 0 {
+	t := timer{stripe: stripe() % totalStripes}
+	before := l.totals[backendMemory].stripe[t.stripe].decisions()
+	if l.store != nil { // else nothing is counted there
+		before += l.totals[backendRedis].stripe[t.stripe].decisions() + l.totals[backendFallback].stripe[t.stripe].decisions()
+	}
+	if t.weight = weight(before); t.weight > 0 {
 		t.begun = l.now().Ticks
 	}
 	return t
 }
 
 // count adds a decision to the totals.
-func (l *Limiter) count(allowed bool, t timer) {
-	t.stripe.count(allowed)
+func (l *Limiter) count(by backend, allowed bool, t timer) {
+	to := &l.totals[by].stripe[t.stripe]
+	to.count(allowed)
 	if t.weight > 0 {
-		t.stripe.time((l.now().Ticks - t.begun).Duration(), t.weight)
+		to.time((l.now().Ticks - t.begun).Duration(), t.weight)
 	}
 }
 

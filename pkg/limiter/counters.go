@@ -53,7 +53,17 @@ var durationBounds = [...]time.Duration{
 	20 * time.Microsecond, 50 * time.Microsecond, 100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond,
 }
 
-// totals are the decisions of a limiter.
+// backend is where the state is that a decision rests on.
+type backend uint8
+
+const (
+	backendMemory   backend = iota // in this process alone, as the policies want it
+	backendRedis                   // shared, at least of one policy
+	backendFallback                // ... but the store was away for at least one
+	backends
+)
+
+// totals are the decisions of a limiter by one backend.
 type totals struct{ stripe [totalStripes]totalStripe }
 
 type totalStripe struct {
@@ -71,10 +81,13 @@ const (
 	timedEvery = 16
 )
 
-// weight is how many decisions the next one's duration is to count for: 0 if it need not be known. Goroutines
+// decisions is how many were counted.
+func (s *totalStripe) decisions() uint64 { return s.allowed.Load() + s.exceeded.Load() }
+
+// weight is how many decisions the duration of the one after before others is to count for: 0 if it need not be known. Goroutines
 // that share a stripe may ask about the same one, so that a few are timed too often or not at all.
-func (s *totalStripe) weight() uint64 {
-	switch next := s.allowed.Load() + s.exceeded.Load() + 1; {
+func weight(before uint64) uint64 {
+	switch next := before + 1; {
 	case next <= timedFirst:
 		return 1
 	case next%timedEvery == 0:

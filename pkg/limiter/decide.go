@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"context"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
@@ -13,38 +14,56 @@ const fewCharges = 8
 type charge struct {
 	rule  *Rule
 	hash  uint64
+	id    [16]byte // for all nodes, where they share the bucket
 	hits  uint64
 	query int  // whose answer it is part of
 	taken bool // and has to be refunded if another denies
 	// replaced marks what is on its way out: another that applies has its place.
 	replaced bool
-	longest  time.Duration // that the query would wait
-	outcome  Outcome
+	// Of a bucket that nodes share:
+	answer  Answer
+	skipped bool    // nobody was asked, as another had denied: the outcome says nothing
+	standIn standIn // for the store
+
+	longest time.Duration // that the query would wait
+	outcome Outcome
 }
 
 func (c *charge) bucket(l *Limiter) Bucket { return Bucket{l.table, c.hash} }
 
-// decide charges all of the buckets or none, which it is if denied already: places in queues last, as they can't be
+func (c *charge) key() Key { return Key{c.hash, c.id} }
+
+// decide charges all of the buckets or none, which it is if denied already: first those of this process, then those
+// that nodes share, as to ask for these takes longest, and places in queues last, as they can't be
 // given back as if they had never been taken. Each charge says afterwards what its bucket thinks.
-func (l *Limiter) decide(charges []charge, now Instant, denied bool) (allowed bool) {
+func (l *Limiter) decide(ctx context.Context, charges []charge, now Instant, denied bool) (allowed bool, by backend) {
 	allowed = !denied
-	queues := false
+	queues, shared := false, false
 	for i := range charges {
-		if c := &charges[i]; c.rule.queues {
+		switch c := &charges[i]; {
+		case c.rule.shared != nil:
+			shared = true
+		case c.rule.queues:
 			queues = true
-		} else {
+		default:
 			allowed = c.decide(l, now, allowed) && allowed
 		}
+	}
+	if shared {
+		allowed, by = l.decideShared(ctx, charges, &now, allowed)
 	}
 	for i := 0; queues && i < len(charges); i++ {
-		if c := &charges[i]; c.rule.queues {
+		if c := &charges[i]; c.rule.queues && c.rule.shared == nil {
 			allowed = c.decide(l, now, allowed) && allowed
 		}
 	}
-	if !allowed {
+	switch {
+	case !allowed:
 		l.refund(charges, now)
+	case by == backendFallback:
+		spent(charges, now)
 	}
-	return allowed
+	return allowed, by
 }
 
 // decide charges one bucket, unless another has denied, and tells whether this one lets the others be charged.
@@ -69,11 +88,41 @@ func (c *charge) decide(l *Limiter, now Instant, take bool) (goOn bool) {
 func (c *charge) turnAway(l *Limiter, now Instant) {
 	retry := c.outcome.Delay - c.longest
 	if c.taken {
-		c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
+		c.giveBack(l, now)
 		c.taken = false
-		c.outcome = c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+		c.outcome = c.look(l, now)
 	}
 	c.outcome.Admitted, c.outcome.RetryAfter, c.outcome.Delay = false, retry, 0
+}
+
+// giveBack undoes what was taken of one bucket.
+func (c *charge) giveBack(l *Limiter, now Instant) {
+	switch {
+	case c.rule.shared == nil:
+		c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
+	case c.answer == Decided:
+		c.rule.shared.Refund(c.key(), now, c.outcome, c.hits)
+	case c.standIn != standInNone:
+		c.instead(l).Refund(c.bucket(l), now, c.outcome, c.hits)
+	}
+}
+
+// look says what there is in a bucket that was charged, and given back.
+func (c *charge) look(l *Limiter, now Instant) Outcome {
+	switch {
+	case c.rule.shared == nil:
+		return c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+	case c.standIn != standInNone:
+		return c.instead(l).Peek(c.bucket(l), now, c.hits)
+	case c.answer == Decided:
+		if o, answer := c.rule.shared.Peek(c.key(), now, c.hits); answer == Decided {
+			return o
+		}
+	}
+	// To ask the store once more would take as long again: what it said still holds, but for these hits.
+	o := c.outcome
+	o.Remaining = min(o.Remaining+c.hits, c.rule.policy.Burst)
+	return o
 }
 
 // refund undoes what was taken, the last first, and then asks what there is: the same bucket may be among
@@ -86,12 +135,12 @@ func (l *Limiter) refund(charges []charge, now Instant) {
 				// gets the turn of who comes next.
 				c.outcome.Found = [2]bucket.Ticks{}
 			}
-			c.rule.algorithm.Refund(c.bucket(l), now, c.outcome, c.hits)
+			c.giveBack(l, now)
 		}
 	}
 	for i := range charges {
 		if c := &charges[i]; c.taken {
-			as := c.rule.algorithm.Peek(c.bucket(l), now, c.hits)
+			as := c.look(l, now)
 			c.outcome.Remaining, c.outcome.ResetAfter = as.Remaining, as.ResetAfter
 			c.taken = false
 		}
@@ -103,7 +152,7 @@ func count(charges []charge) {
 	mine := stripe()
 	for i := range charges {
 		c := &charges[i]
-		if c.hits == 0 {
+		if c.hits == 0 || c.skipped {
 			continue
 		}
 		n := c.rule.counters.of(mine)
@@ -132,7 +181,7 @@ func result(charges []charge, query int, r *Result) {
 	for i := range charges {
 		c := &charges[i]
 		switch {
-		case c.query != query:
+		case c.query != query || c.skipped:
 			continue
 		case c.rule.shadow:
 			if !c.outcome.Admitted && shadow == "" {

@@ -9,6 +9,11 @@ type Health struct {
 	ConsecutiveFailures uint64    `json:"consecutive_failures"`
 	TotalRequests       uint64    `json:"total_requests"`
 	Since               time.Time `json:"since"`
+	// Breaker is closed, open or half-open, since BreakerSince; empty if no Redis is configured. Nodes are those that
+	// share its counts, as far as is known.
+	Breaker      string    `json:"breaker,omitempty"`
+	BreakerSince time.Time `json:"breaker_since,omitzero"`
+	Nodes        int       `json:"nodes,omitempty"`
 }
 
 // Stats are figures since the limiter was made.
@@ -21,11 +26,20 @@ type Stats struct {
 	ExceededRequests uint64  `json:"exceeded_requests"`
 	InvalidRequests  uint64  `json:"invalid_requests"` // that could not be decided as they were; part of no other figure
 	AverageLatencyMS float64 `json:"average_latency_ms"`
-	ActivePolicies   int     `json:"active_policies"`
+	// Backends have the decisions by where their state was: see [BackendMemory].
+	Backends       []BackendStats `json:"backends"`
+	ActivePolicies int            `json:"active_policies"`
 	// Policies has every policy that is in force, in the order of evaluation, then the rules of other
 	// configurations, and what was asked with limits of its own as [OwnPolicy].
 	Policies []PolicyStats `json:"policies"`
 	Table    TableStats    `json:"table"`
+}
+
+// BackendStats are the decisions of one backend.
+type BackendStats struct {
+	Backend  string `json:"backend"`
+	Allowed  uint64 `json:"allowed"`
+	Exceeded uint64 `json:"exceeded"`
 }
 
 // PolicyStats are the decisions of one policy.

@@ -140,16 +140,22 @@ func apply(list []*Rule, all []charge, first int, v *view) []charge {
 		if !ok {
 			continue
 		}
-		if hash, ok := r.bucketOf(v, endpoint); ok {
-			all = insert(all, first, r, hash)
+		hash, ok := r.bucketOf(v, endpoint)
+		if !ok {
+			continue
 		}
+		c := charge{rule: r, hash: hash}
+		if r.shared != nil {
+			c.id = r.identify(v, endpoint)
+		}
+		all = insert(all, first, c)
 	}
 	return all
 }
 
 // insert keeps the charges from first on in the order of evaluation, in which each list is.
-func insert(all []charge, first int, r *Rule, hash uint64) []charge {
-	all = append(all, charge{rule: r, hash: hash})
+func insert(all []charge, first int, c charge) []charge {
+	all = append(all, c)
 	for i := len(all) - 1; i > first && all[i-1].rule.order > all[i].rule.order; i-- {
 		all[i-1], all[i] = all[i], all[i-1]
 	}

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -28,39 +29,55 @@ const GlobalKey = "-"
 // scope custom the text that the template makes, or the values of its fields, in their order, with a line feed
 // between two. It fails with [ErrUnknownPolicy] or a [*QueryError].
 func (l *Limiter) Bucket(policyName, key string) (BucketState, error) {
-	r, hash, err := l.bucketOf(policyName, key)
+	r, k, err := l.bucketOf(policyName, key)
 	if err != nil {
 		return BucketState{}, err
 	}
-	o := r.algorithm.Peek(Bucket{l.table, hash}, l.now(), 1)
+	o := r.algorithm.Peek(Bucket{l.table, k.Hash}, l.now(), 1)
+	if r.shared != nil {
+		asked := []Asking{{Shared: r.shared, Key: k, Hits: 1, Peek: true}}
+		if l.store.Ask(context.Background(), asked); asked[0].Answer == Decided { // else this node's own bucket holds
+			o = asked[0].Outcome
+		}
+	}
 	return BucketState{policyName, key, o.Remaining, r.policy.Burst, o.ResetAfter, o.RetryAfter}, nil
 }
 
 // ResetBucket makes the bucket a full one, or fails like Bucket. What is in flight at the moment is
 // forgotten with it.
 func (l *Limiter) ResetBucket(policyName, key string) error {
-	r, hash, err := l.bucketOf(policyName, key)
+	r, k, err := l.bucketOf(policyName, key)
 	if err != nil {
 		return err
 	}
-	r.algorithm.Reset(Bucket{l.table, hash}, l.now())
+	r.algorithm.Reset(Bucket{l.table, k.Hash}, l.now())
+	if r.shared == nil {
+		return nil
+	}
+	if err := l.store.Reset(context.Background(), r.shared, k); err != nil {
+		return fmt.Errorf("reset the bucket that nodes share: %w (this node's own was reset; try again when Redis is back)", err)
+	}
 	return nil
 }
 
-func (l *Limiter) bucketOf(policyName, key string) (*Rule, uint64, error) {
+func (l *Limiter) bucketOf(policyName, key string) (*Rule, Key, error) {
 	r := l.set.Load().byName[policyName]
 	if r == nil {
-		return nil, 0, fmt.Errorf("%q: %w", policyName, ErrUnknownPolicy)
+		return nil, Key{}, fmt.Errorf("%q: %w", policyName, ErrUnknownPolicy)
 	}
 	v, endpoint, bad := r.viewOf(key)
 	if bad != nil {
-		return nil, 0, bad
+		return nil, Key{}, bad
 	}
 	hash, ok := r.bucketOf(&v, endpoint)
 	if !ok {
-		return nil, 0, &QueryError{"key", "must not be empty", "say whose bucket"}
+		return nil, Key{}, &QueryError{"key", "must not be empty", "say whose bucket"}
 	}
-	return r, hash, nil
+	k := Key{Hash: hash}
+	if r.shared != nil {
+		k.ID = r.identify(&v, endpoint)
+	}
+	return r, k, nil
 }
 
 // viewOf is a request whose bucket has the given key.

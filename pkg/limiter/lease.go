@@ -11,10 +11,13 @@ type lease struct {
 
 // held is one grant. Its rule is nil if there is none.
 type held struct {
-	rule        *Rule
-	hash, grant uint64
-	found       [2]bucket.Ticks
-	hits        uint64
+	rule    *Rule
+	key     Key
+	grant   uint64
+	found   [2]bucket.Ticks
+	hits    uint64
+	standIn standIn // that granted it, while the store was away
+	local   bool    // that is so, or it is nothing that nodes share
 }
 
 // hold keeps what a query may give back of a decision that was allowed.
@@ -26,7 +29,7 @@ func (le *lease) hold(charges []charge, query int, q *Query) {
 		if !c.taken || c.query != query || !c.rule.releases && !refundable {
 			continue
 		}
-		h := held{c.rule, c.hash, c.outcome.Grant, c.outcome.Found, c.hits}
+		h := held{c.rule, c.key(), c.outcome.Grant, c.outcome.Found, c.hits, c.standIn, c.rule.shared == nil || c.answer == Away}
 		if le.first.rule == nil {
 			le.first = h
 		} else {
@@ -85,5 +88,14 @@ func (l *Limiter) Refund(r *Result) {
 }
 
 func (l *Limiter) giveBack(h *held, now Instant) {
-	h.rule.algorithm.Refund(Bucket{l.table, h.hash}, now, Outcome{Admitted: true, Grant: h.grant, Found: h.found}, h.hits)
+	o := Outcome{Admitted: true, Grant: h.grant, Found: h.found}
+	if !h.local {
+		h.rule.shared.Refund(h.key, now, o, h.hits)
+		return
+	}
+	algorithm := h.rule.algorithm
+	if h.standIn == standInShare {
+		algorithm = h.rule.share(l)
+	}
+	algorithm.Refund(Bucket{l.table, h.key.Hash}, now, o, h.hits)
 }

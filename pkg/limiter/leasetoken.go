@@ -13,10 +13,10 @@ import (
 )
 
 // A lease token carries what a result holds, sealed, so that the limiter need not remember it: a nonce,
-// for each grant the policy (by a hash of its name), bucket, grant and hits, and a MAC over all of it.
+// for each grant the policy (by a hash of its name), bucket, grant and hits and whether nodes share it, and a MAC over all of it.
 const (
 	nonceSize = 8
-	grantSize = 4 * 8
+	grantSize = 7 * 8
 	macSize   = 16
 	// maxGrants bounds a token.
 	maxGrants = 32
@@ -32,9 +32,14 @@ func (l *Limiter) LeaseToken(r *Result) string {
 	token := make([]byte, nonceSize, nonceSize+len(all)*grantSize+macSize)
 	_, _ = rand.Read(token) // never fails
 	for _, h := range all {
-		for _, word := range [...]uint64{maphash.String(l.hasher.seed, h.rule.policy.Name), h.hash, h.grant, h.hits} {
+		local := uint64(0)
+		if h.local {
+			local = 1
+		}
+		for _, word := range [...]uint64{maphash.String(l.hasher.seed, h.rule.policy.Name), h.key.Hash, h.grant, h.hits, local} {
 			token = binary.BigEndian.AppendUint64(token, word)
 		}
+		token = append(token, h.key.ID[:]...)
 	}
 	return base64.RawURLEncoding.EncodeToString(append(token, l.seal(token)...))
 }
@@ -65,7 +70,9 @@ func (l *Limiter) ReleaseToken(token string) error {
 	for at := nonceSize; at < len(text); at += grantSize {
 		word := func(i int) uint64 { return binary.BigEndian.Uint64(text[at+8*i:]) }
 		if r := set.byHash[word(0)]; r != nil && r.releases { // else the policy went, and what is in flight with it
-			holds = append(holds, held{rule: r, hash: word(1), grant: word(2), hits: word(3)})
+			holds = append(holds, held{
+				rule: r, key: Key{word(1), [16]byte(text[at+5*8:])}, grant: word(2), hits: word(3), local: word(4) != 0 || r.shared == nil,
+			})
 			longest = max(longest, r.policy.Window)
 		}
 	}

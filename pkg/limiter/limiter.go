@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -22,6 +21,8 @@ type Options struct {
 	// Algorithms are further algorithms, by the name that policies know them by. They may take the place
 	// of those that there are.
 	Algorithms map[policy.Algorithm]NewAlgorithm
+	// Store keeps what nodes share of policies whose consistency is strict or leased; nil: there are no others.
+	Store Store
 	// Clock tells the time; nil: that of the machine.
 	Clock func() Instant
 }
@@ -40,17 +41,19 @@ type Limiter struct {
 	hasher     hasher
 	now        func() Instant
 	algorithms map[policy.Algorithm]NewAlgorithm
+	store      Store // nil: none
 	made       time.Time
 	sealKey    [32]byte // of lease tokens
 
 	set     atomic.Pointer[ruleSet]
-	totals  *totals // allocated by itself, which aligns it
+	totals  [backends]*totals // each allocated by itself, which aligns it
 	invalid atomic.Uint64
 
 	// Of limits that come with a query.
-	own      *counters
-	ownSpace space
-	ownRules ownRules
+	own            *counters
+	ownConsistency policy.Consistency
+	ownSpace       space
+	ownRules       ownRules
 
 	mu           sync.Mutex // of changes of set, and of what follows
 	ruleCounters map[string]*counters
@@ -64,7 +67,7 @@ func New(o Options) (*Limiter, error) {
 	if o.Entries < MinEntries || bits.OnesCount(uint(o.Entries)) != 1 {
 		return nil, fmt.Errorf("a table of %d entries (want a power of two from %d on)", o.Entries, MinEntries)
 	}
-	table, err := bucket.NewTable(cacheAligned(o.Entries * bucket.SetSize / bucket.SetWays))
+	table, err := bucket.NewTable(tableMemory(o.Entries * bucket.SetSize / bucket.SetWays))
 	if err != nil {
 		return nil, err
 	}
@@ -73,17 +76,16 @@ func New(o Options) (*Limiter, error) {
 	}
 	l := &Limiter{
 		table: table, hasher: newHasher(), now: o.Clock, algorithms: maps.Clone(o.Algorithms), made: time.Now(),
-		totals: &totals{}, own: &counters{}, ruleCounters: map[string]*counters{},
+		store: o.Store, own: &counters{}, ruleCounters: map[string]*counters{},
+	}
+	if l.ownConsistency = policy.ConsistencyLocal; o.Store != nil {
+		l.ownConsistency = policy.ConsistencyLeased
+	}
+	for i := range l.totals {
+		l.totals[i] = &totals{}
 	}
 	_, _ = rand.Read(l.sealKey[:]) // never fails
 	l.ownSpace = l.hasher.space("own", "", policy.DefaultIPv4Prefix, policy.DefaultIPv6Prefix)
 	l.set.Store(newRuleSet(policy.Document{}))
 	return l, nil
-}
-
-// cacheAligned is memory whose sets are one cache line each.
-func cacheAligned(size int) []byte {
-	mem := make([]byte, size+bucket.SetSize)
-	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))) & (bucket.SetSize - 1)
-	return mem[skip:][:size:size]
 }

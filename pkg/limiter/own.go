@@ -20,8 +20,8 @@ func (l *Limiter) ownRule(q *Query) (*Rule, error) {
 	if bad := checkText("key", q.Key, mustBeThere); bad != nil {
 		return nil, bad
 	}
-	which := mix(q.Limit ^ mix(uint64(q.Window)))
-	place := &l.ownRules[which%uint64(len(l.ownRules))]
+	which := q.Limit*0xff51afd7ed558ccd ^ uint64(q.Window)*0xc4ceb9fe1a85ec53
+	place := &l.ownRules[which>>56]
 	if r := place.Load(); r != nil && r.policy.Limit == q.Limit && r.policy.Window == q.Window {
 		return r, nil
 	}
@@ -36,7 +36,7 @@ func (l *Limiter) ownRule(q *Query) (*Rule, error) {
 }
 
 func (l *Limiter) newOwnRule(limit uint64, window time.Duration) (*Rule, error) {
-	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests}
+	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests, Algorithm: policy.AlgorithmTokenBucket, Consistency: l.ownConsistency}
 	if faults := p.RateFaults(); faults != nil {
 		f := faults[0]
 		if f.Path == "burst" { // which a query has none of
@@ -48,5 +48,9 @@ func (l *Limiter) newOwnRule(limit uint64, window time.Duration) (*Rule, error) 
 	if err != nil {
 		return nil, &QueryError{"limit", err.Error(), "choose a rate from 1/day to 100000000/s"}
 	}
-	return &Rule{policy: p, algorithm: algorithm, counters: l.own, space: l.ownSpace}, nil
+	r := &Rule{policy: p, algorithm: algorithm, counters: l.own, space: l.ownSpace, own: true}
+	if r.shared, err = l.share(p); err != nil {
+		return nil, fmt.Errorf("share a limit that came with a query: %w", err)
+	}
+	return r, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -18,7 +19,10 @@ type Rule struct {
 	shadow    bool
 	releases  bool // what it grants lasts until it is given back
 	queues    bool // what it grants is a place behind others
+	own       bool // it came with a query
 	counters  *counters
+	shared    Shared // what nodes share; nil: the limit is this process' own
+	portion   atomic.Pointer[portion]
 
 	// Of policies that find their requests.
 	match      matcher
@@ -35,7 +39,12 @@ func (l *Limiter) newRule(p policy.Policy, c *counters) (*Rule, error) {
 	}
 	_, releasing := algorithm.(Releasing)
 	_, queues := algorithm.(queueing)
+	shared, err := l.share(p)
+	if err != nil {
+		return nil, err
+	}
 	return &Rule{
+		shared:    shared,
 		policy:    p,
 		algorithm: algorithm,
 		space:     l.hasher.space(string(p.Scope), p.Name, p.IPv4Prefix, p.IPv6Prefix),
@@ -45,6 +54,14 @@ func (l *Limiter) newRule(p policy.Policy, c *counters) (*Rule, error) {
 		queues:    queues,
 		counters:  c,
 	}, nil
+}
+
+// share is what nodes share of a policy; nil if that is nothing.
+func (l *Limiter) share(p policy.Policy) (Shared, error) {
+	if l.store == nil || p.Consistency != policy.ConsistencyStrict && p.Consistency != policy.ConsistencyLeased {
+		return nil, nil
+	}
+	return l.store.Share(p)
 }
 
 func (l *Limiter) newAlgorithm(p policy.Policy) (Algorithm, error) {
@@ -76,7 +93,7 @@ func (l *Limiter) NewRule(p policy.Policy) (*Rule, error) {
 	if c == nil {
 		c = &counters{}
 	}
-	r, err := l.newRule(p.WithDefaults(), c)
+	r, err := l.newRule(p.WithDefaults().WithStore(l.policyStore()), c)
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,29 @@ import (
 	"github.com/weir-limiter/weir/pkg/bucket"
 )
 
-// BackendMemory is the backend of what was decided in this process alone.
-const BackendMemory = "memory"
+// The backends: where the state was that decisions rest on.
+const (
+	BackendMemory   = "memory"   // in this process alone, as the policies want it
+	BackendRedis    = "redis"    // shared by nodes, of at least one policy
+	BackendFallback = "fallback" // ... but Redis was away for at least one of them
+)
+
+// backendNames are in the order of [backend].
+var backendNames = [backends]string{BackendMemory, BackendRedis, BackendFallback}
 
 // Health says how the limiter is.
 func (l *Limiter) Health(context.Context) Health {
-	n := l.totals.sum()
-	return Health{TotalRequests: n.allowed + n.exceeded, Since: l.made}
+	h := Health{Since: l.made}
+	for _, t := range l.totals {
+		n := t.sum()
+		h.TotalRequests += n.allowed + n.exceeded
+	}
+	if l.store != nil {
+		s := l.store.Health()
+		h.RedisConfigured, h.RedisAvailable, h.ConsecutiveFailures = true, s.Available, s.ConsecutiveFailures
+		h.Breaker, h.BreakerSince, h.Nodes = s.Breaker, s.Since, l.store.Nodes()
+	}
+	return h
 }
 
 // Stats counts what the limiter did. It walks over all of the table: not for every request.
@@ -29,14 +45,22 @@ func (l *Limiter) Stats(context.Context) Stats {
 
 // Counters is Stats without how full the table is, which is what takes the walk.
 func (l *Limiter) Counters() Stats {
-	n, set := l.totals.sum(), l.set.Load()
-	s := Stats{
-		TotalRequests: n.allowed + n.exceeded, MemoryRequests: n.allowed + n.exceeded,
-		AllowedRequests: n.allowed, ExceededRequests: n.exceeded, InvalidRequests: l.invalid.Load(),
-		ActivePolicies: len(set.rules), Policies: []PolicyStats{},
+	set := l.set.Load()
+	s := Stats{InvalidRequests: l.invalid.Load(), ActivePolicies: len(set.rules), Policies: []PolicyStats{}}
+	var took time.Duration
+	var timed uint64
+	for b, requests := range [backends]*uint64{&s.MemoryRequests, &s.RedisRequests, &s.FallbackRequests} {
+		n := l.totals[b].sum()
+		*requests = n.allowed + n.exceeded
+		s.AllowedRequests, s.ExceededRequests = s.AllowedRequests+n.allowed, s.ExceededRequests+n.exceeded
+		took, timed = took+n.took, timed+n.timed
+		if b == int(backendMemory) || l.store != nil {
+			s.Backends = append(s.Backends, BackendStats{backendNames[b], n.allowed, n.exceeded})
+		}
 	}
-	if n.timed > 0 {
-		s.AverageLatencyMS = float64(n.took) / float64(n.timed) / float64(time.Millisecond)
+	s.TotalRequests = s.AllowedRequests + s.ExceededRequests
+	if timed > 0 {
+		s.AverageLatencyMS = float64(took) / float64(timed) / float64(time.Millisecond)
 	}
 	for _, r := range set.rules {
 		s.add(r.policy.Name, string(r.policy.Mode), r.counters)
@@ -83,8 +107,14 @@ type Durations struct {
 	Sum    time.Duration
 }
 
-// Durations tells how long decisions took, by backend: see [BackendMemory].
+// Durations tells how long decisions took, by backend: see [BackendMemory]. Without a store there is no other.
 func (l *Limiter) Durations() map[string]Durations {
-	n := l.totals.sum()
-	return map[string]Durations{BackendMemory: {Bounds: slices.Clone(durationBounds[:]), Counts: n.durations[:], Sum: n.took}}
+	all := map[string]Durations{}
+	for b, t := range l.totals {
+		if b == int(backendMemory) || l.store != nil {
+			n := t.sum()
+			all[backendNames[b]] = Durations{Bounds: slices.Clone(durationBounds[:]), Counts: n.durations[:], Sum: n.took}
+		}
+	}
+	return all
 }

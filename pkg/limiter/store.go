@@ -49,6 +49,7 @@ type Asking struct {
 	Key    Key
 	Hits   uint64
 	Peek   bool // takes nothing
+	Shadow bool // its denial keeps nobody from taking
 
 	Outcome Outcome
 	Answer  Answer // Decided or Away
@@ -59,7 +60,7 @@ type Store interface {
 	// Share makes the shared limit of a policy whose consistency is strict or leased.
 	Share(p policy.Policy) (Shared, error)
 	// Ask decides what limits could not by themselves, in one round trip where the store can: it takes all or none of what
-	// is not Peek, and says of each what it thinks. It waits no longer than the store's command timeout, and fails no
+	// is not Peek, where what is Away counts for nothing, and says of each what it thinks. It waits no longer than the store's command timeout, and fails no
 	// other way than by Away.
 	Ask(ctx context.Context, all []Asking)
 	// Reset makes a bucket a full one, for all nodes.

@@ -146,6 +146,48 @@ func (b *Buckets) ResetBucket(p *LoadedPolicy, key Key, now bucket.Ticks) bool {
 	return found
 }
 
+// Use is how many tokens a bucket of a policy has given since its entry was claimed, modulo 2^32 and with those that
+// CPUs have leased, and its TAT: see [bucket.UsedSince] and [bucket.Debt]. Not found: it has no entry, and is full.
+func (b *Buckets) Use(p *LoadedPolicy, key Key) (used uint32, tat bucket.Ticks, found bool) {
+	e, found := b.Lookup(p.hash(key))
+	return e.Used, e.TAT, found
+}
+
+// Adjust makes a bucket of a policy owe delta ticks more, or less: see [bucket.Limit.Adjust]. Packets meet it at
+// once, but for those that a CPU's lease is spent on: burst/16 tokens at most on all of them. What a CPU knows
+// of a denial it forgets if the debt has become less.
+func (b *Buckets) Adjust(p *LoadedPolicy, key Key, now bucket.Ticks, delta int64) (applied int64, found bool) {
+	hash := p.hash(key)
+	applied, found = b.Table.Adjust(hash, &p.rate.Limit, now, delta)
+	if applied < 0 {
+		b.cpus.Ask(hash)
+	}
+	return applied, found
+}
+
+// BucketLimit is what the kernel computes with: the arithmetic of the policy's buckets.
+func (p *LoadedPolicy) BucketLimit() bucket.Limit { return p.rate.Limit }
+
+// Canonical is the key that all sources have in common which share a bucket of the policy.
+func (p *LoadedPolicy) Canonical(k Key) Key {
+	switch p.Scope {
+	case policy.ScopePerEndpoint:
+		return Key{Protocol: k.Protocol, Port: k.Port}
+	case policy.ScopeGlobal:
+		return Key{}
+	}
+	source := k.Source.Unmap()
+	length := p.IPv6Prefix
+	if source.Is4() {
+		length = p.IPv4Prefix
+	}
+	prefix, err := source.Prefix(int(length))
+	if err != nil {
+		return Key{Source: source.WithZone("")} // a prefix as long as the address, or no address
+	}
+	return Key{Source: prefix.Addr()}
+}
+
 func (p *LoadedPolicy) hash(k Key) uint64 {
 	switch p.Scope {
 	case policy.ScopePerEndpoint:

@@ -46,6 +46,9 @@ type Counters struct {
 	Listed map[string]Count
 	// EventsLost counts the samples that nobody read in time.
 	EventsLost uint64
+	// HotLost counts the announcements of sources that use much which found no room, or were one too many: the
+	// source is announced when it has used as much again.
+	HotLost uint64
 	// Pressure counts the packets of a source without an entry which found that all entries of its
 	// set owe tokens.
 	Pressure uint64
@@ -126,6 +129,7 @@ func sumInterfaceCounters(stats *ebpf.Map, c *Counters) error {
 			c.Listed[list] = n
 		}
 		c.EventsLost += cpu.EventsLost
+		c.HotLost += cpu.HotLost
 		c.Pressure += cpu.Pressure
 		c.Contended += cpu.Contended
 	}

@@ -26,6 +26,7 @@ const (
 	modeShadow       = 1
 	onPressureDrop   = 1
 	paces            = 1
+	reconciled       = 1
 	scopePerEndpoint = 1
 	scopeGlobal      = 2
 )
@@ -60,6 +61,7 @@ type constants struct {
 	enforce  uint32 // the first so many enforce, the others are in shadow
 	count    uint32
 	paces    bool // one of them does
+	shared   bool // one of them is reconciled with other nodes
 
 	// Read back from a program alone; what goes into it is in classes.
 	few        [fewSources]xdpFewSource
@@ -92,6 +94,7 @@ func (m machine) encode(h Hook, policies []policy.Policy, secret bucket.Secret, 
 		encoded.Replaces = replaced(policies, i)
 		c.policies[i] = *encoded
 		c.paces = c.paces || encoded.Pace == paces
+		c.shared = c.shared || encoded.Reconciled == reconciled
 	}
 	return c, nil
 }
@@ -99,6 +102,9 @@ func (m machine) encode(h Hook, policies []policy.Policy, secret bucket.Secret, 
 func (m machine) encodePolicy(h Hook, p *policy.Policy, secret bucket.Secret) (*xdpPolicy, error) {
 	if p.Action == policy.ActionPace && h != HookTCEgress {
 		return nil, fmt.Errorf("action pace is for %s, not for %s", HookTCEgress, h.orXDP())
+	}
+	if p.Consistency != policy.ConsistencyLocal && p.Consistency != policy.ConsistencyReconciled {
+		return nil, fmt.Errorf("a packet can't wait for a store: consistency %s is for requests (set consistency: reconciled, or local)", p.Consistency)
 	}
 	rate, err := m.rate(p.Limit, p.Window, p.Burst)
 	if err != nil {
@@ -120,6 +126,7 @@ func (m machine) encodePolicy(h Hook, p *policy.Policy, secret bucket.Secret) (*
 		OnPressure: flag(p.OnPressure == policy.PressureDrop, onPressureDrop),
 		Scope:      scope,
 		Pace:       flag(p.Action == policy.ActionPace, paces),
+		Reconciled: flag(p.Consistency == policy.ConsistencyReconciled, reconciled),
 	}
 	if n := p.NewSources; n != nil {
 		rate, err := m.rate(n.Limit, n.Window, n.Limit)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"time"
 
@@ -80,20 +79,10 @@ func decodeEvent(b []byte) (Event, error) {
 	if e.Verdict != policy.VerdictPass {
 		e.Cause = causes[cause]
 	}
-	var err error
-	e.Source, err = eventSource(b[46], u64(0), u64(8))
-	return e, err
-}
-
-func eventSource(version uint8, high, low uint64) (netip.Addr, error) {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:], high)
-	binary.BigEndian.PutUint64(b[8:], low)
-	switch {
-	case version == 4 && high == 0 && low <= math.MaxUint32:
-		return netip.AddrFrom4([4]byte(b[12:])), nil
-	case version == 6:
-		return netip.AddrFrom16(b), nil
+	source, ok := recordedSource(b[46], u64(0), u64(8))
+	if !ok {
+		return Event{}, fmt.Errorf("%w: source %x:%x of version %d", ErrEvent, u64(0), u64(8), b[46])
 	}
-	return netip.Addr{}, fmt.Errorf("%w: source %x:%x of version %d", ErrEvent, high, low, version)
+	e.Source = source
+	return e, nil
 }

@@ -134,8 +134,8 @@ func TestEventsControl(t *testing.T) {
 	}
 	_, stop := e.listen(events)
 	first := e.Until()
-	if ahead := first - Monotonic(); ahead <= 0 || ahead > eventsAhead {
-		t.Errorf("the programs emit for %v, want %v at most", ahead, eventsAhead)
+	if ahead := first - Monotonic(); ahead <= 0 || ahead > listenAhead {
+		t.Errorf("the programs emit for %v, want %v at most", ahead, listenAhead)
 	}
 	e.Await("it to be renewed", func() bool { return e.Until() != first })
 	stop()

@@ -114,7 +114,9 @@ func ObjectsOf(h Hook) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	// The listener maps it; the library would add the flag by itself, but only later.
-	spec.Maps[controlSection].Flags |= unix.BPF_F_MMAPABLE
+	for _, page := range []string{controlSection, hotSection} {
+		spec.Maps[page].Flags |= unix.BPF_F_MMAPABLE
+	}
 	return spec, nil
 }
 

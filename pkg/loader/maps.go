@@ -36,7 +36,7 @@ type PinnedMap struct {
 // The maps in the order in which they are listed: those that are pinned beside the attachments, and those
 // of each attachment.
 var (
-	listedShared = [...]string{tablePin, "tags", "slots", "identity", "bans4", "bans6", "control", "events"}
+	listedShared = [...]string{tablePin, "tags", "slots", "identity", "bans4", "bans6", "control", "events", hotPin, hotControlPin}
 	listedOwn    = [...]string{"constants", "document", "sources4", "sources6", "ports", "interface_stats", "policy_stats"}
 )
 

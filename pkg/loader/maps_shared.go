@@ -50,7 +50,7 @@ type EventsPosition struct {
 
 // EventsPosition reads it from the ring buffer's own pages: the reader's is the first, the writers' the second.
 func (d *StateDir) EventsPosition() (p EventsPosition, err error) {
-	m, err := d.openEventsMap("events") // to read it alone does not let it be mapped shared
+	m, err := d.openWritten("events", ErrNoEvents) // to read it alone does not let it be mapped shared
 	if err != nil {
 		return p, err
 	}

@@ -77,6 +77,7 @@ const (
 	useReplaces
 	usePace
 	useShadow
+	useReconciled
 )
 
 // uses is what any policy asks for.
@@ -92,6 +93,7 @@ func (p *plan) uses() (bits uint32) {
 		useReplaces:   c.replaces,
 		usePace:       p.constants.paces,
 		useShadow:     p.constants.enforce < p.constants.count,
+		useReconciled: p.constants.shared,
 	} {
 		if used {
 			bits |= bit

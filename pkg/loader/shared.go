@@ -21,21 +21,31 @@ var ErrIncompatible = errors.New("pinned state does not fit")
 
 // sharedPins are the maps that all programs of a state directory have in common, by their names in the
 // object, in the order in which they are made: nobody adopts a directory without a table, so it comes last.
-var sharedPins = []struct{ object, pin string }{
-	{xdpMapIdentity, "identity"},
-	{xdpMapSlots, "slots"},
-	{xdpMapTags, "tags"},
-	{xdpMapBans4, "bans4"},
-	{xdpMapBans6, "bans6"},
-	{xdpMapEvents, "events"},
-	{controlSection, "control"},
-	{xdpMapTable, tablePin},
+var sharedPins = []sharedPin{
+	{object: xdpMapIdentity, pin: "identity"},
+	{object: xdpMapSlots, pin: "slots"},
+	{object: xdpMapTags, pin: "tags"},
+	{object: xdpMapBans4, pin: "bans4"},
+	{object: xdpMapBans6, pin: "bans6"},
+	{object: xdpMapEvents, pin: "events"},
+	{object: controlSection, pin: "control"},
+	{object: xdpMapHotSources, pin: hotPin, added: true},
+	{object: hotSection, pin: hotControlPin, added: true},
+	{object: xdpMapTable, pin: tablePin},
+}
+
+type sharedPin struct {
+	object, pin string
+	// added came after the first version with this layout: state of that one lacks it and is adopted all the
+	// same, as programs that were loaded then know nothing of it.
+	added bool
 }
 
 const (
 	tablePin = "table"
 	// controlSection is the section of the variable control, which makes a map of its own.
 	controlSection = ".data.control"
+	hotSection     = ".data.hot" // the same for hot_control
 )
 
 // shared is what all programs of a state directory have in common.
@@ -73,16 +83,36 @@ func (d *StateDir) openShared(spec *ebpf.CollectionSpec, entries int) (_ *shared
 		}
 	}()
 	for _, m := range sharedPins {
-		if s.maps[m.object], err = ebpf.LoadPinnedMap(d.pin(m.pin), nil); err != nil {
-			delete(s.maps, m.object)
-			return nil, fmt.Errorf("open the pinned %s: %w (run: weir detach --all)", m.pin, explain(err))
+		opened, err := d.openSharedPin(spec, m)
+		if err != nil {
+			return nil, err
 		}
+		s.maps[m.object] = opened
 	}
 	if sets := s.table().MaxEntries(); sets != uint32(entries/bucket.SetWays) {
 		return nil, fmt.Errorf("%w: the table has %d entries, %d are asked for (run: weir detach --all, as a table can't change its size)",
 			ErrIncompatible, sets*bucket.SetWays, entries)
 	}
 	return s, nil
+}
+
+// openSharedPin opens one of the shared maps, and makes it if the version that made the others had none.
+func (d *StateDir) openSharedPin(spec *ebpf.CollectionSpec, p sharedPin) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(d.pin(p.pin), nil)
+	switch {
+	case err == nil:
+		return m, nil
+	case !p.added || !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("open the pinned %s: %w (run: weir detach --all)", p.pin, explain(err))
+	}
+	if m, err = ebpf.NewMap(spec.Maps[p.object].Copy()); err != nil {
+		return nil, fmt.Errorf("create the map %s: %w", p.pin, explain(err))
+	}
+	// Should the change fail it stays, empty: the next one finds it.
+	if err := d.pinAt(m, d.pin(p.pin)); err != nil {
+		return nil, errors.Join(fmt.Errorf("pin %s: %w", p.pin, err), m.Close())
+	}
+	return m, nil
 }
 
 func (d *StateDir) readIdentity() (id xdpTableIdentity, err error) {

@@ -19,6 +19,7 @@ const (
 	tcMapBans4              = "bans4"
 	tcMapBans6              = "bans6"
 	tcMapEvents             = "events"
+	tcMapHotSources         = "hot_sources"
 	tcMapIdentity           = "identity"
 	tcMapInterfaceStats     = "interface_stats"
 	tcMapPolicyStats        = "policy_stats"
@@ -38,6 +39,7 @@ const (
 	tcVarFewSources6        = "few_sources6"
 	tcVarHiddenDrop         = "hidden_drop"
 	tcVarHook               = "hook"
+	tcVarHotControl         = "hot_control"
 	tcVarJiffy              = "jiffy"
 	tcVarMultiBuffer        = "multi_buffer"
 	tcVarPolicies           = "policies"
@@ -101,6 +103,7 @@ type tcMapSpecs struct {
 	Bans4          *ebpf.MapSpec `ebpf:"bans4"`
 	Bans6          *ebpf.MapSpec `ebpf:"bans6"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
+	HotSources     *ebpf.MapSpec `ebpf:"hot_sources"`
 	Identity       *ebpf.MapSpec `ebpf:"identity"`
 	InterfaceStats *ebpf.MapSpec `ebpf:"interface_stats"`
 	PolicyStats    *ebpf.MapSpec `ebpf:"policy_stats"`
@@ -125,6 +128,7 @@ type tcVariableSpecs struct {
 	FewSources6        *ebpf.VariableSpec `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.VariableSpec `ebpf:"hidden_drop"`
 	Hook               *ebpf.VariableSpec `ebpf:"hook"`
+	HotControl         *ebpf.VariableSpec `ebpf:"hot_control"`
 	Jiffy              *ebpf.VariableSpec `ebpf:"jiffy"`
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
@@ -159,6 +163,7 @@ type tcMaps struct {
 	Bans4          *ebpf.Map `ebpf:"bans4"`
 	Bans6          *ebpf.Map `ebpf:"bans6"`
 	Events         *ebpf.Map `ebpf:"events"`
+	HotSources     *ebpf.Map `ebpf:"hot_sources"`
 	Identity       *ebpf.Map `ebpf:"identity"`
 	InterfaceStats *ebpf.Map `ebpf:"interface_stats"`
 	PolicyStats    *ebpf.Map `ebpf:"policy_stats"`
@@ -175,6 +180,7 @@ func (m *tcMaps) Close() error {
 		m.Bans4,
 		m.Bans6,
 		m.Events,
+		m.HotSources,
 		m.Identity,
 		m.InterfaceStats,
 		m.PolicyStats,
@@ -200,6 +206,7 @@ type tcVariables struct {
 	FewSources6        *ebpf.Variable `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.Variable `ebpf:"hidden_drop"`
 	Hook               *ebpf.Variable `ebpf:"hook"`
+	HotControl         *ebpf.Variable `ebpf:"hot_control"`
 	Jiffy              *ebpf.Variable `ebpf:"jiffy"`
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
 	Policies           *ebpf.Variable `ebpf:"policies"`

@@ -59,6 +59,12 @@ type xdpHashKey struct {
 	Multiplier [2]uint64
 }
 
+type xdpHotPage struct {
+	_     structs.HostLayout
+	Until uint64
+	Shift [64]uint8
+}
+
 type xdpInterfaceCounters struct {
 	_             structs.HostLayout
 	Unparsed      [8]uint64
@@ -76,7 +82,10 @@ type xdpInterfaceCounters struct {
 		Events  uint32
 		Pad     uint32
 	}
-	Pad [5]uint64
+	HotLost   uint64
+	HotPeriod uint64
+	HotGiven  uint64
+	Pad       [2]uint64
 }
 
 type xdpLpmIpv4 struct {
@@ -106,7 +115,8 @@ type xdpPolicy struct {
 	OnPressure     uint8
 	Scope          uint8
 	Pace           uint8
-	Pad            [6]uint8
+	Reconciled     uint8
+	Pad            [5]uint8
 }
 
 type xdpPolicyCounters struct {
@@ -155,6 +165,7 @@ const (
 	xdpMapBans4              = "bans4"
 	xdpMapBans6              = "bans6"
 	xdpMapEvents             = "events"
+	xdpMapHotSources         = "hot_sources"
 	xdpMapIdentity           = "identity"
 	xdpMapInterfaceStats     = "interface_stats"
 	xdpMapPolicyStats        = "policy_stats"
@@ -174,6 +185,7 @@ const (
 	xdpVarFewSources6        = "few_sources6"
 	xdpVarHiddenDrop         = "hidden_drop"
 	xdpVarHook               = "hook"
+	xdpVarHotControl         = "hot_control"
 	xdpVarJiffy              = "jiffy"
 	xdpVarMultiBuffer        = "multi_buffer"
 	xdpVarPolicies           = "policies"
@@ -237,6 +249,7 @@ type xdpMapSpecs struct {
 	Bans4          *ebpf.MapSpec `ebpf:"bans4"`
 	Bans6          *ebpf.MapSpec `ebpf:"bans6"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
+	HotSources     *ebpf.MapSpec `ebpf:"hot_sources"`
 	Identity       *ebpf.MapSpec `ebpf:"identity"`
 	InterfaceStats *ebpf.MapSpec `ebpf:"interface_stats"`
 	PolicyStats    *ebpf.MapSpec `ebpf:"policy_stats"`
@@ -261,6 +274,7 @@ type xdpVariableSpecs struct {
 	FewSources6        *ebpf.VariableSpec `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.VariableSpec `ebpf:"hidden_drop"`
 	Hook               *ebpf.VariableSpec `ebpf:"hook"`
+	HotControl         *ebpf.VariableSpec `ebpf:"hot_control"`
 	Jiffy              *ebpf.VariableSpec `ebpf:"jiffy"`
 	MultiBuffer        *ebpf.VariableSpec `ebpf:"multi_buffer"`
 	Policies           *ebpf.VariableSpec `ebpf:"policies"`
@@ -295,6 +309,7 @@ type xdpMaps struct {
 	Bans4          *ebpf.Map `ebpf:"bans4"`
 	Bans6          *ebpf.Map `ebpf:"bans6"`
 	Events         *ebpf.Map `ebpf:"events"`
+	HotSources     *ebpf.Map `ebpf:"hot_sources"`
 	Identity       *ebpf.Map `ebpf:"identity"`
 	InterfaceStats *ebpf.Map `ebpf:"interface_stats"`
 	PolicyStats    *ebpf.Map `ebpf:"policy_stats"`
@@ -311,6 +326,7 @@ func (m *xdpMaps) Close() error {
 		m.Bans4,
 		m.Bans6,
 		m.Events,
+		m.HotSources,
 		m.Identity,
 		m.InterfaceStats,
 		m.PolicyStats,
@@ -336,6 +352,7 @@ type xdpVariables struct {
 	FewSources6        *ebpf.Variable `ebpf:"few_sources6"`
 	HiddenDrop         *ebpf.Variable `ebpf:"hidden_drop"`
 	Hook               *ebpf.Variable `ebpf:"hook"`
+	HotControl         *ebpf.Variable `ebpf:"hot_control"`
 	Jiffy              *ebpf.Variable `ebpf:"jiffy"`
 	MultiBuffer        *ebpf.Variable `ebpf:"multi_buffer"`
 	Policies           *ebpf.Variable `ebpf:"policies"`

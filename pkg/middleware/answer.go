@@ -156,7 +156,7 @@ func writeDenied(w http.ResponseWriter, r *http.Request, status int, res *limite
 		writeBody(w, status, typeProblem, *body)
 		return
 	}
-	*body = appendErrorBody((*body)[:0], NewErrorBody(res))
+	*body = append(NewErrorBody(res).AppendJSON((*body)[:0]), '\n')
 	writeBody(w, status, typeJSON, *body)
 }
 

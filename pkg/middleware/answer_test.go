@@ -121,7 +121,7 @@ func TestBodiesAreWhatTheirTypesSay(t *testing.T) {
 		for _, c := range []struct {
 			value any
 			got   []byte
-		}{{body, appendErrorBody(nil, body)}, {problem, appendProblem(nil, problem)}} {
+		}{{body, append(body.AppendJSON(nil), '\n')}, {problem, appendProblem(nil, problem)}} {
 			want, err := json.Marshal(c.value)
 			if err != nil || string(c.got) != string(want)+"\n" {
 				t.Fatalf("%s, want %s: %v", c.got, want, err)

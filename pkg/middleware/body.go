@@ -12,7 +12,9 @@ var bodies = sync.Pool{New: func() any {
 	return &body
 }}
 
-func appendErrorBody(to []byte, b ErrorBody) []byte {
+// AppendJSON adds the body of [NewErrorBody] to text: one line without its end, of printable ASCII, so that a header
+// may have it too.
+func (b ErrorBody) AppendJSON(to []byte) []byte {
 	to = append(to, `{"error":{"code":`...)
 	to = appendQuoted(to, b.Error.Code)
 	to = append(to, `,"message":`...)
@@ -26,7 +28,7 @@ func appendErrorBody(to []byte, b ErrorBody) []byte {
 		}
 		to = appendQuoted(to, s)
 	}
-	return append(to, "]}}\n"...)
+	return append(to, "]}}"...)
 }
 
 func appendProblem(to []byte, p Problem) []byte {

@@ -25,7 +25,7 @@ func TestDocumentIsTheExamples(t *testing.T) {
 		t.Error("the document has no code")
 	}
 	res := exceeded()
-	for _, body := range [][]byte{appendErrorBody(nil, NewErrorBody(&res)), appendProblem(nil, newProblem(&res, 429))} {
+	for _, body := range [][]byte{append(NewErrorBody(&res).AppendJSON(nil), '\n'), appendProblem(nil, newProblem(&res, 429))} {
 		if !bytes.Contains([]byte(document), body) {
 			t.Errorf("the document does not have\n%s", body)
 		}

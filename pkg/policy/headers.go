@@ -48,7 +48,7 @@ func (p Policy) checkHeaders(fs *faults) {
 		case taken != "":
 			fs.add(path, taken, "remove it")
 		case first[small] != "":
-			fs.add(path, fmt.Sprintf("is %s in other letters", quote(first[small])), "remove one of the two")
+			fs.add(path, fmt.Sprintf("is %s in other letters", Quote(first[small])), "remove one of the two")
 		}
 		first[small] = name
 		switch value := p.Headers[name]; {

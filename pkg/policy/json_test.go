@@ -2,11 +2,7 @@ package policy
 
 import (
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/weir-limiter/weir/internal/corpus"
 )
 
-var update = flag.Bool("update", false, "rewrite the .err files of testdata/document/bad; read the difference before you commit it")
-
-const corpus = "../../testdata/document"
+const files = corpus.Corpus("../../testdata/document")
 
 // same compares values as JSON can tell them: an empty list is none.
 func same(t interface{ Fatalf(string, ...any) }, want, got any) {
@@ -72,7 +68,7 @@ func TestDocumentRoundTrip(t *testing.T) {
 func TestJSONHasTheNamesOfTheFile(t *testing.T) {
 	p := Policy{Name: "dns", Scope: ScopePerIP, Limit: 100, Window: 36 * time.Hour, Match: Match{
 		Sources: prefixes("203.0.113.0/24"), Ports: []PortRange{{53, 53}, {8000, 8100}}, Direction: DirectionIngress,
-	}}.WithDefaults()
+	}}.WithDefaults().WithStore(Store{})
 	got, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
@@ -102,61 +98,17 @@ func TestWrittenZeroIsNotTheDefault(t *testing.T) {
 	}
 }
 
-func files(t testing.TB, dir, extension string) []string {
-	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(corpus, dir, "*"+extension))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(paths) == 0 {
-		t.Fatal("no files: the corpus is missing")
-	}
-	for i, path := range paths {
-		paths[i] = strings.TrimSuffix(path, extension)
-	}
-	return paths
-}
-
-// TestBadDocuments holds every faulty document against the whole message beside it.
 func TestBadDocuments(t *testing.T) {
-	bad := files(t, "bad", ".json")
-	for _, path := range bad {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			data, err := os.ReadFile(path + ".json")
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, got := read(data)
-			if got == "" {
-				t.Fatal("accepted")
-			}
-			if *update {
-				if err := os.WriteFile(path+".err", []byte(got+"\n"), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path + ".err")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got+"\n" != string(want) {
-				t.Errorf("got %s\nwant %s", got, want)
-			}
-		})
-	}
-	if messages := files(t, "bad", ".err"); !slices.Equal(bad, messages) {
-		t.Errorf("files and messages do not pair up:\n%v\n%v", bad, messages)
-	}
+	files.CheckBad(t, ".json", func(_ *testing.T, _ string, data []byte) string {
+		_, complaint := read(data)
+		return complaint
+	})
 }
 
 func TestGoodDocuments(t *testing.T) {
-	for _, path := range files(t, "good", ".json") {
-		data, err := os.ReadFile(path + ".json")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, complaint := read(data); complaint != "" {
-			t.Errorf("%s: %s", path, complaint)
+	for _, name := range files.Names(t, "good", ".json") {
+		if _, complaint := read(files.Read(t, "good", name+".json")); complaint != "" {
+			t.Errorf("%s: %s", name, complaint)
 		}
 	}
 }
@@ -184,12 +136,8 @@ func TestJSONIsBounded(t *testing.T) {
 // valid is written and read back as it is.
 func FuzzDocument(f *testing.F) {
 	for _, dir := range []string{"bad", "good"} {
-		for _, path := range files(f, dir, ".json") {
-			data, err := os.ReadFile(path + ".json")
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
+		for _, name := range files.Names(f, dir, ".json") {
+			f.Add(files.Read(f, dir, name+".json"))
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

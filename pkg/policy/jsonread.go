@@ -76,7 +76,7 @@ func readObject(data []byte, fields []jsonField) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("unknown field %s", quote(name))
+		return fmt.Errorf("unknown field %s", Quote(name))
 	})
 }
 
@@ -101,7 +101,7 @@ func eachValue(data []byte, read func(name string, value []byte) error) error {
 		}
 		key := fmt.Sprint(name)
 		if seen[key] {
-			return fmt.Errorf("field %s is set again", quote(key))
+			return fmt.Errorf("field %s is set again", Quote(key))
 		}
 		seen[key] = true
 		var value json.RawMessage
@@ -191,11 +191,27 @@ func (t *jsonTexts) UnmarshalJSON(data []byte) error {
 	return eachValue(data, func(name string, value []byte) error {
 		var text string
 		if err := readValue(value, &text); err != nil {
-			return atField("["+quote(name)+"]", err)
+			return atField("["+Quote(name)+"]", err)
 		}
 		texts[name] = text
 		return nil
 	})
+}
+
+// jsonWord is a word that is left out or has letters: an empty one would be taken for the default, which
+// nobody asked for who wrote it.
+type jsonWord struct{ to *string }
+
+func (w *jsonWord) MarshalJSON() ([]byte, error) { return json.Marshal(w.to) }
+
+func (w *jsonWord) UnmarshalJSON(data []byte) error {
+	if err := readValue(data, w.to); err != nil {
+		return err
+	}
+	if *w.to == "" {
+		return &TextError{"must not be empty", "write a value or leave the field out"}
+	}
+	return nil
 }
 
 // jsonDuration is a duration as [FormatDuration] writes it.

@@ -87,7 +87,7 @@ func (m Match) faults() []Fault {
 
 func (m Match) kernelFaults(fs *faults) {
 	if _, known := ProtocolNumber(m.Protocol); m.Protocol != "" && !known {
-		fs.add("match.protocol", "unknown protocol "+quote(m.Protocol),
+		fs.add("match.protocol", "unknown protocol "+Quote(m.Protocol),
 			fmt.Sprintf("use one of %s, or a number from 0 to %d", list(Protocols()), MaxProtocol))
 	}
 	fs.atMost("match.ports", len(m.Ports), MaxPortRanges)
@@ -100,7 +100,7 @@ func (m Match) kernelFaults(fs *faults) {
 	fs.atMost("match.interfaces", len(m.Interfaces), MaxInterfaces)
 	for i, name := range m.Interfaces {
 		if !ValidInterfaceName(name) {
-			fs.add(fmt.Sprintf("match.interfaces[%d]", i), quote(name)+" cannot be the name of a network interface",
+			fs.add(fmt.Sprintf("match.interfaces[%d]", i), Quote(name)+" cannot be the name of a network interface",
 				`use 1 to 15 bytes without "/", ":" and blanks`)
 		}
 	}
@@ -112,7 +112,7 @@ func (m Match) kernelFaults(fs *faults) {
 func (m Match) l7Faults(fs *faults) {
 	for i, method := range m.Methods {
 		if !isMethod(method) {
-			fs.add(fmt.Sprintf("match.methods[%d]", i), quote(method)+" is not an HTTP method",
+			fs.add(fmt.Sprintf("match.methods[%d]", i), Quote(method)+" is not an HTTP method",
 				"write it in capitals, such as POST")
 		}
 	}
@@ -151,7 +151,7 @@ func (m Match) metadataFaults(fs *faults) {
 		case pattern == "":
 			fs.add(path, "must not be empty", `write a value, or "*" for any`)
 		case star >= 0 && star < len(pattern)-1:
-			fs.add(path, quote(pattern)+` has a "*" before its end`, `keep only a last one, as in "acme*"`)
+			fs.add(path, Quote(pattern)+` has a "*" before its end`, `keep only a last one, as in "acme*"`)
 		}
 	}
 }

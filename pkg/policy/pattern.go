@@ -32,7 +32,7 @@ func ParseEndpoint(pattern string) (EndpointPattern, error) {
 		last := i == len(segments)-1
 		isVariable, err := readVariable(segment)
 		if err == nil && isVariable && last && open {
-			err = &TextError{quote(segment+"*") + " is a variable and more in one segment", "write " + quote(segment+"/*")}
+			err = &TextError{Quote(segment+"*") + " is a variable and more in one segment", "write " + Quote(segment+"/*")}
 		}
 		if err != nil {
 			return EndpointPattern{}, err
@@ -43,12 +43,12 @@ func ParseEndpoint(pattern string) (EndpointPattern, error) {
 		}
 		segment = string(appendSegment(nil, segment))
 		if dotSegment(segment) && !(last && open) || segment == "" && !last {
-			return EndpointPattern{}, &TextError{quote(pattern) + " has an empty segment or one of dots, which no request has", "write the path that is left without it"}
+			return EndpointPattern{}, &TextError{Quote(pattern) + " has an empty segment or one of dots, which no request has", "write the path that is left without it"}
 		}
 		literal += "/" + segment
 	}
 	if len(literals) > 0 && len(segments) > maxPatternSegments {
-		return EndpointPattern{}, &TextError{fmt.Sprintf("%s has %d segments, and variables among them", quote(pattern), len(segments)),
+		return EndpointPattern{}, &TextError{fmt.Sprintf("%s has %d segments, and variables among them", Quote(pattern), len(segments)),
 			fmt.Sprintf("shorten it to at most %d", maxPatternSegments)}
 	}
 	literals = append(literals, literal)
@@ -61,17 +61,17 @@ func checkPattern(pattern string) error {
 	case len(pattern) > MaxText:
 		return tooLong(pattern)
 	case !strings.HasPrefix(pattern, "/"):
-		return &TextError{quote(pattern) + " is not a path", `start it with "/"`}
+		return &TextError{Quote(pattern) + " is not a path", `start it with "/"`}
 	case strings.ContainsAny(pattern, "?#"):
-		return &TextError{quote(pattern) + " has a query or fragment, which is no part of a path", "cut it off"}
+		return &TextError{Quote(pattern) + " has a query or fragment, which is no part of a path", "cut it off"}
 	case star >= 0 && star < len(pattern)-1:
-		return &TextError{quote(pattern) + ` has a "*" before its end`, "write {name} for a whole segment, and %2A for a star that means itself"}
+		return &TextError{Quote(pattern) + ` has a "*" before its end`, "write {name} for a whole segment, and %2A for a star that means itself"}
 	}
 	return nil
 }
 
 func tooLong(text string) *TextError {
-	return &TextError{fmt.Sprintf("%s has %d bytes", quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", MaxText)}
+	return &TextError{fmt.Sprintf("%s has %d bytes", Quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", MaxText)}
 }
 
 // readVariable reports whether a segment is {name}.
@@ -81,17 +81,17 @@ func readVariable(segment string) (bool, error) {
 	case opens+closes == 0:
 		return false, nil
 	case opens > closes:
-		return false, &TextError{quote(segment) + " has a brace that is not closed", "write {name} for a whole segment, or %7B for a brace"}
+		return false, &TextError{Quote(segment) + " has a brace that is not closed", "write {name} for a whole segment, or %7B for a brace"}
 	case opens < closes:
-		return false, &TextError{quote(segment) + " closes a brace that is not open", "write {name} for a whole segment, or %7D for a brace"}
+		return false, &TextError{Quote(segment) + " closes a brace that is not open", "write {name} for a whole segment, or %7D for a brace"}
 	case opens > 1 || segment[0] != '{' || segment[len(segment)-1] != '}':
-		return false, &TextError{quote(segment) + " is a variable and more in one segment", "write {name} for a whole segment"}
+		return false, &TextError{Quote(segment) + " is a variable and more in one segment", "write {name} for a whole segment"}
 	case segment == "{}":
 		return false, &TextError{"a variable has no name", "write {name}"}
 	}
 	for _, c := range []byte(segment[1 : len(segment)-1]) {
 		if !isLetter(c) && !isDigit(c) && c != '_' && c != '-' {
-			return false, &TextError{quote(segment) + " is not the name of a variable", `use letters, digits, "_" and "-"`}
+			return false, &TextError{Quote(segment) + " is not the name of a variable", `use letters, digits, "_" and "-"`}
 		}
 	}
 	return true, nil

@@ -32,7 +32,7 @@ func ParsePorts(s string) (PortRange, error) {
 	from, knownFrom := parsePort(first)
 	upTo, knownUpTo := parsePort(last)
 	if !knownFrom || !knownUpTo || from > upTo {
-		return PortRange{}, &TextError{"want a port or a range of ports, got " + quote(s), "write 1 to 65535, or FIRST-LAST such as 8000-8100"}
+		return PortRange{}, &TextError{"want a port or a range of ports, got " + Quote(s), "write 1 to 65535, or FIRST-LAST such as 8000-8100"}
 	}
 	return PortRange{First: from, Last: upTo}, nil
 }

@@ -14,11 +14,11 @@ func checkReplaces(fs *faults, policies []Policy, first map[string]int) {
 			case name == p.Name:
 				fs.add(path, "a policy cannot replace itself", "remove the entry")
 			case !known:
-				fs.add(path, fmt.Sprintf("there is no policy %s", quote(name)), "name a policy of this file or remove the entry")
+				fs.add(path, fmt.Sprintf("there is no policy %s", Quote(name)), "name a policy of this file or remove the entry")
 			case named[name]:
-				fs.add(path, fmt.Sprintf("%s is named before", quote(name)), "remove the entry")
+				fs.add(path, fmt.Sprintf("%s is named before", Quote(name)), "remove the entry")
 			case p.Mode != ModeOff && policies[k].Mode != ModeOff && p.Layer != policies[k].Layer:
-				fs.add(path, fmt.Sprintf("%s is of layer %s and this policy of layer %s", quote(name), policies[k].Layer, p.Layer),
+				fs.add(path, fmt.Sprintf("%s is of layer %s and this policy of layer %s", Quote(name), policies[k].Layer, p.Layer),
 					"remove the entry", fmt.Sprintf("policies[%d].layer", i), fmt.Sprintf("policies[%d].layer", k))
 			}
 			named[name] = true
@@ -47,7 +47,7 @@ func checkCircles(fs *faults, policies []Policy, first map[string]int) {
 				visit(k)
 			case state[k] == open:
 				fs.add(fmt.Sprintf("policies[%d].replaces[%d]", i, j),
-					fmt.Sprintf("%s replaces %s in turn, so that neither would be in force", quote(name), quote(policies[i].Name)),
+					fmt.Sprintf("%s replaces %s in turn, so that neither would be in force", Quote(name), Quote(policies[i].Name)),
 					"remove the entry of the broader one")
 			}
 		}

@@ -39,7 +39,7 @@ func checkNames(fs *faults, policies []Policy) map[string]int {
 		}
 		fs.append(Fault{
 			Path:    fmt.Sprintf("policies[%d].name", i),
-			Problem: fmt.Sprintf("the name %s is already taken by policies[%d]", quote(p.Name), j),
+			Problem: fmt.Sprintf("the name %s is already taken by policies[%d]", Quote(p.Name), j),
 			Mend:    "give each policy a name of its own",
 			Earlier: fmt.Sprintf("policies[%d].name", j),
 		})

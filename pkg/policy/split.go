@@ -15,14 +15,14 @@ const maxSplit = 4 * MaxText
 // apart.
 func (t Template) Split(text string) ([]string, error) {
 	if len(text) > maxSplit {
-		return nil, &TextError{fmt.Sprintf("%s has %d bytes", quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", maxSplit)}
+		return nil, &TextError{fmt.Sprintf("%s has %d bytes", Quote(text), len(text)), fmt.Sprintf("shorten it to at most %d", maxSplit)}
 	}
 	ways := t.ways(text)
 	switch ways[0][0] {
 	case 0:
-		return nil, &TextError{quote(text) + " is no key of " + quote(t.text), "write it with a value in the place of each field"}
+		return nil, &TextError{Quote(text) + " is no key of " + Quote(t.text), "write it with a value in the place of each field"}
 	case 2:
-		return nil, &TextError{quote(text) + " can be read as a key of " + quote(t.text) + " in more than one way", "write the value of each field by itself"}
+		return nil, &TextError{Quote(text) + " can be read as a key of " + Quote(t.text) + " in more than one way", "write the value of each field by itself"}
 	}
 	var values []string
 	start := 0

@@ -99,7 +99,7 @@ func readField(text string, at int) (part TemplatePart, length int, err error) {
 			return part, 0, &TextError{fmt.Sprintf("{metadata.} at byte %d has no name", at+1), "write such as {metadata.tenant}"}
 		}
 	} else if !slices.Contains(TemplateFields(), name) {
-		return part, 0, &TextError{fmt.Sprintf("unknown field %s at byte %d", quote(name), at+1), "use one of " + strings.Join(TemplateFields(), ", ")}
+		return part, 0, &TextError{fmt.Sprintf("unknown field %s at byte %d", Quote(name), at+1), "use one of " + strings.Join(TemplateFields(), ", ")}
 	}
 	return part, len(name) + 2, nil
 }
@@ -110,7 +110,7 @@ func (t Template) check() error {
 	case len(t.parts) > maxTemplateParts:
 		return &TextError{fmt.Sprintf("has %d fields and texts between them", len(t.parts)), fmt.Sprintf("write at most %d", maxTemplateParts)}
 	case !slices.ContainsFunc(t.parts, func(p TemplatePart) bool { return p.Field != FieldText }):
-		return &TextError{quote(t.text) + " has no field: everything would share one bucket",
+		return &TextError{Quote(t.text) + " has no field: everything would share one bucket",
 			`write at least one of ` + strings.Join(TemplateFields(), ", ") + ` in braces, or set "scope: global"`}
 	}
 	return nil

@@ -29,8 +29,8 @@ func ParseDuration(s string) (time.Duration, error) {
 		day  = 24 * time.Hour
 		form = "write a number and a unit of ns, us, ms, s, m, h or d, such as 500ms, 1s, 1h30m or 30d"
 	)
-	tooLong := &TextError{quote(s) + " is too long for a duration", fmt.Sprintf("write at most %dd", math.MaxInt64/day)}
-	malformed := &TextError{"want a duration, got " + quote(s), form}
+	tooLong := &TextError{Quote(s) + " is too long for a duration", fmt.Sprintf("write at most %dd", math.MaxInt64/day)}
+	malformed := &TextError{"want a duration, got " + Quote(s), form}
 
 	days, rest, found := strings.Cut(s, "d")
 	if !found {
@@ -52,7 +52,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	case err != nil || found && more < 0:
 		return 0, malformed
 	case more < 0:
-		return 0, &TextError{"must not be negative, got " + quote(s), "remove the minus"}
+		return 0, &TextError{"must not be negative, got " + Quote(s), "remove the minus"}
 	case more > math.MaxInt64-total:
 		return 0, tooLong
 	}
@@ -67,37 +67,39 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		switch {
 		case addr.Zone() != "":
-			return netip.Prefix{}, &TextError{quote(s) + " has a zone, which a packet does not carry", "write " + addr.WithZone("").String()}
+			return netip.Prefix{}, &TextError{Quote(s) + " has a zone, which a packet does not carry", "write " + addr.WithZone("").String()}
 		case addr.Is4In6():
-			return netip.Prefix{}, &TextError{quote(s) + " is IPv4 written as IPv6", "write " + addr.Unmap().String()}
+			return netip.Prefix{}, &TextError{Quote(s) + " is IPv4 written as IPv6", "write " + addr.Unmap().String()}
 		}
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil:
-		return netip.Prefix{}, &TextError{"want an address or a prefix, got " + quote(s), form}
+		return netip.Prefix{}, &TextError{"want an address or a prefix, got " + Quote(s), form}
 	case p.Addr().Is4In6():
-		return netip.Prefix{}, &TextError{quote(s) + " is IPv4 written as IPv6", "write the IPv4 prefix"}
+		return netip.Prefix{}, &TextError{Quote(s) + " is IPv4 written as IPv6", "write the IPv4 prefix"}
 	case p != p.Masked():
-		return netip.Prefix{}, &TextError{quote(s) + " has bits set behind its prefix length", "write " + p.Masked().String()}
+		return netip.Prefix{}, &TextError{Quote(s) + " has bits set behind its prefix length", "write " + p.Masked().String()}
 	}
 	return p, nil
 }
 
-// quote returns s as a Go string literal, which cannot disturb a terminal, and
-// short enough to read.
-func quote(s string) string {
+// Shorten makes a text that others chose fit for a message: short enough to read.
+func Shorten(s string) string {
 	const longest = 60
-	if len(s) > longest {
-		s = strings.ToValidUTF8(s[:longest], "") + "..."
+	if len(s) <= longest {
+		return s
 	}
-	return strconv.Quote(s)
+	return strings.ToValidUTF8(s[:longest], "") + "..."
 }
 
-// legible returns s as it is if it is short and plain, and else as quote does.
+// Quote returns s as a Go string literal, which cannot disturb a terminal, shortened as [Shorten] does.
+func Quote(s string) string { return strconv.Quote(Shorten(s)) }
+
+// legible returns s as it is if it is short and plain, and else as Quote does.
 func legible(s string) string {
-	if q := quote(s); q != `"`+s+`"` || s == "" || strings.Contains(s, " ") {
+	if q := Quote(s); q != `"`+s+`"` || s == "" || strings.Contains(s, " ") {
 		return q
 	}
 	return s

@@ -27,6 +27,9 @@ const (
 // statusHeader tells what the status of an answer would be but for ?deny=403, or that the limiter failed.
 const statusHeader = "X-Ratelimit-Status"
 
+// bodyHeader has the body of what is denied with ?deny=403: auth_request of nginx reads headers alone.
+const bodyHeader = "X-Ratelimit-Body"
+
 // authQuery is what a proxy's configuration asks of /v1/auth by its URL.
 type authQuery struct {
 	hits uint64
@@ -120,6 +123,7 @@ func (c *checks) denied(w http.ResponseWriter, r *http.Request, q authQuery, res
 		status = http.StatusForbidden
 	}
 	w.Header().Set(statusHeader, strconv.Itoa(status))
+	w.Header().Set(bodyHeader, string(middleware.NewErrorBody(res).AppendJSON(nil)))
 	middleware.WriteDeniedAs(w, r, q.deny, c.dialect(), res, time.Now())
 }
 
@@ -158,7 +162,7 @@ func parseAuthQuery(raw string) (authQuery, error) {
 	for name, all := range values {
 		switch value := all[0]; {
 		case len(all) > 1:
-			o.fault(shorten(name), "leave one out", "is set again")
+			o.fault(policy.Shorten(name), "leave one out", "is set again")
 		case name == "hits":
 			o.number(name, []byte(value), &q.hits)
 		case name == "deny" && value == "403":
@@ -167,7 +171,7 @@ func parseAuthQuery(raw string) (authQuery, error) {
 		case name == "deny":
 			o.fault(name, "set it to 403, or leave it out", "want 403 or 429")
 		default:
-			o.fault(shorten(name), "there are deny and hits", "unknown parameter")
+			o.fault(policy.Shorten(name), "there are deny and hits", "unknown parameter")
 		}
 	}
 	return q, o.problem()

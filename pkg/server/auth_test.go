@@ -66,6 +66,9 @@ func TestAuth(t *testing.T) {
 		case c.policy != "" && (h.Get("Retry-After") == "" || c.method != "HEAD" && !strings.Contains(body, "RATE_LIMIT_EXCEEDED")):
 			t.Errorf("%s: body %q, headers %v; want an error and Retry-After", c.what, body, h)
 		}
+		if told := h.Get("X-RateLimit-Body"); c.told == "" && told != "" || c.told != "" && told+"\n" != body {
+			t.Errorf("%s: X-RateLimit-Body %q, body %q", c.what, told, body)
+		}
 	}
 }
 
@@ -83,6 +86,7 @@ func TestBadAuth(t *testing.T) {
 	}{
 		{"/v1/auth?deny=404", ann, 400, "", "want 403 or 429"},
 		{"/v1/auth?Deny=403", ann, 400, "", "unknown parameter"},
+		{"/v1/auth?" + strings.Repeat("%80", 61), ann, 400, "", "unknown parameter"}, // bytes that begin no character
 		{"/v1/auth?hits=x", ann, 400, "", "want a whole number"},
 		{"/v1/auth?hits=1&hits=2", ann, 400, "", "set again"},
 		{"/v1/auth?hits=%zz", ann, 400, "", "the query of the URL"},

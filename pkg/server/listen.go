@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -33,19 +32,4 @@ func explain(err error, address string) error {
 		return fmt.Errorf("%w (a port below 1024 needs root, or CAP_NET_BIND_SERVICE)", err)
 	}
 	return err
-}
-
-// loggedListener logs why no connection could be accepted, which net/http tells only a log that names
-// clients too: see newHTTPServer.
-type loggedListener struct {
-	net.Listener
-	log *slog.Logger
-}
-
-func (l loggedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		l.log.Error("a connection could not be accepted", "error", err)
-	}
-	return conn, err
 }

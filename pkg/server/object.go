@@ -7,7 +7,6 @@ import (
 	"math"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -49,7 +48,8 @@ func (o *object) each(data []byte, path, form string, read func(name, path strin
 			o.fault(orBody(path), "send JSON", "can't be read") // valid JSON comes to no such thing
 			return
 		}
-		switch field := path + fmt.Sprintf(form, shorten(name)); {
+		// JSON escapes what is no character of a text.
+		switch field := path + fmt.Sprintf(form, policy.Shorten(name)); {
 		case seen[name]:
 			o.fault(field, "leave one out", "is set again")
 		case string(value) == "null":
@@ -125,17 +125,4 @@ func (o *object) texts(path string, value []byte) map[string]string {
 		all[name] = text
 	})
 	return all
-}
-
-// shorten makes a name that a client chose fit for a message: JSON escapes what is no character of a text.
-func shorten(name string) string {
-	const longest = 60
-	if len(name) <= longest {
-		return name
-	}
-	cut := longest
-	for !utf8.RuneStart(name[cut]) {
-		cut--
-	}
-	return name[:cut] + "..."
 }

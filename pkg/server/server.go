@@ -2,16 +2,14 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/weir-limiter/weir/internal/serve"
 	"github.com/weir-limiter/weir/pkg/middleware"
 )
 
@@ -22,8 +20,6 @@ const (
 	requestTimeout = maxDelay + 20*time.Second // from its head on: the body, the time that it is held back, the answer
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
-	// shutdownTimeout is how long requests that are being answered keep the daemon from ending.
-	shutdownTimeout = 5 * time.Second
 )
 
 // Options says what a [Server] serves.
@@ -43,6 +39,8 @@ type Options struct {
 	Readiness Readiness
 	// Policies answers /v1/policies; nil: nobody does.
 	Policies Policies
+	// Cluster answers /v1/cluster/policies; nil: nobody does.
+	Cluster ClusterPolicies
 	// Bans answers /v1/bans; nil: nobody does.
 	Bans Bans
 	// Top answers GET /v1/top; nil: nobody does.
@@ -65,6 +63,7 @@ type Options struct {
 type Server struct {
 	http     *http.Server
 	listener *sweep
+	log      *slog.Logger
 }
 
 // New makes a server, which answers once it runs.
@@ -72,18 +71,16 @@ func New(o Options) *Server {
 	stopping := make(chan struct{})
 	h := newHTTPServer(middleware.Recovered(o.Log, meant(o.StateDir, routes(o, stopping))))
 	h.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) }))
-	l := newSweep(loggedListener{o.Listener, o.Log}, maxAge{headerTimeout, requestTimeout, idleTimeout})
+	l := newSweep(o.Listener, maxAge{headerTimeout, requestTimeout, idleTimeout})
 	h.ConnState = l.changed
-	return &Server{http: h, listener: l}
+	return &Server{http: h, listener: l, log: o.Log}
 }
 
 func newHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:        handler,
 		MaxHeaderBytes: maxHeaderBytes,
-		// What net/http logs has addresses of clients in it. The two things worth knowing are logged
-		// elsewhere: panics by Recovered, failures to accept by loggedListener.
-		ErrorLog: log.New(io.Discard, "", 0),
+		ErrorLog:       serve.Silent(),
 	}
 }
 
@@ -93,25 +90,8 @@ func (s *Server) Run(ctx context.Context) error {
 	sweeping, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while requests finish
 	defer stop()
 	go s.listener.run(sweeping, sweepEvery)
-	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listener) }()
-	select {
-	case err := <-failed:
+	if err := serve.Run(ctx, s.http, s.listener, s.log); err != nil {
 		return fmt.Errorf("serve HTTP on %s: %w", s.listener.Addr(), err)
-	case <-ctx.Done():
 	}
-	err := s.shutdown(ctx)
-	<-failed // http.ErrServerClosed, as was asked for
-	return err
-}
-
-func (s *Server) shutdown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	err := s.http.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		// A client that is slow, or hangs, is no failure of ours.
-		return s.http.Close()
-	}
-	return err
+	return nil
 }

@@ -11,7 +11,6 @@ func TestCaddy(t *testing.T) {
 			write(r.T, r.dir, "Caddyfile", edit(document(r.T, "caddy", "Caddyfile")))
 			return start(r.T, r.dir, "caddy", "run", "--config", "Caddyfile")
 		},
-		reason: []string{"window_seconds", "policy"},
 		closed: func(file string) string { // the block handle_errors, which is the last
 			before, _, ok := strings.Cut(file, "\thandle_errors {")
 			if !ok {

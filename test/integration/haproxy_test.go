@@ -12,7 +12,6 @@ func TestHAProxy(t *testing.T) {
 			write(r.T, r.dir, "weir.lua", document(r.T, "haproxy", "weir.lua"))
 			return start(r.T, r.dir, "haproxy", "-db", "-f", "haproxy.cfg")
 		},
-		reason: []string{"window_seconds", "policy"},
 		closed: func(file string) string {
 			closed := strings.Replace(file, "lua.weir open", "lua.weir closed", 1)
 			if closed == file {

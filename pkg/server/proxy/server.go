@@ -2,16 +2,14 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/weir-limiter/weir/internal/serve"
 	"github.com/weir-limiter/weir/pkg/middleware"
 )
 
@@ -21,8 +19,6 @@ const (
 	headerTimeout         = 10 * time.Second
 	idleTimeout           = 2 * time.Minute
 	maxRequestHeaderBytes = 64 << 10
-	// shutdownTimeout is how long requests may go on when the server ends. Upgraded connections end at once.
-	shutdownTimeout = 5 * time.Second
 )
 
 // Server serves a proxy.
@@ -30,6 +26,7 @@ type Server struct {
 	http     *http.Server
 	listener net.Listener
 	proxy    *Proxy
+	log      *slog.Logger
 	endAll   context.CancelFunc // of requests
 	requests sync.WaitGroup     // those with upgraded connections too, which http.Server forgets
 	entrance sync.RWMutex       // of requests
@@ -39,7 +36,7 @@ type Server struct {
 // NewServer makes a server of a proxy on listener, which the server closes. It answers once it runs.
 func NewServer(listener net.Listener, p *Proxy, l *slog.Logger) *Server {
 	ctx, endAll := context.WithCancel(context.Background())
-	s := &Server{listener: listener, proxy: p, endAll: endAll}
+	s := &Server{listener: listener, proxy: p, log: l, endAll: endAll}
 	s.http = &http.Server{
 		Handler:           s.counted(middleware.Recovered(l, p)),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -47,40 +44,21 @@ func NewServer(listener net.Listener, p *Proxy, l *slog.Logger) *Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxRequestHeaderBytes,
 		Protocols:         new(http.Protocols),
-		// What net/http logs has addresses of clients in it. Panics are logged by Recovered.
-		ErrorLog: log.New(io.Discard, "", 0),
+		ErrorLog:          serve.Silent(),
 	}
 	s.http.Protocols.SetHTTP1(true)
 	s.http.Protocols.SetUnencryptedHTTP2(true)
 	return s
 }
 
-// Run serves until ctx ends, and then lets requests finish, for a few seconds. It returns nil unless
-// serving failed. It can be called once.
+// Run serves until ctx ends, and then lets requests finish, for a few seconds. Upgraded connections end at
+// once. It returns nil unless serving failed. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
-	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listener) }()
-	select {
-	case err := <-failed:
-		s.endRequests()
+	defer s.endRequests()
+	if err := serve.Run(ctx, s.http, s.listener, s.log); err != nil {
 		return fmt.Errorf("serve the proxy on %s: %w", s.listener.Addr(), err)
-	case <-ctx.Done():
 	}
-	err := s.shutdown(ctx)
-	<-failed // http.ErrServerClosed, as was asked for
-	return err
-}
-
-func (s *Server) shutdown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	err := s.http.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		// A client that is slow, or a stream, is no failure of ours.
-		err = s.http.Close()
-	}
-	s.endRequests()
-	return err
+	return nil
 }
 
 // endRequests ends what is still going on, and returns when it has ended.

@@ -21,7 +21,7 @@ func entries(pairs ...string) (list []*entry) {
 
 func good(t testing.TB, name string) *Set {
 	t.Helper()
-	set, err := Parse(name, read(t, "good", name+".yaml"))
+	set, err := Parse(name, files.Read(t, "good", name+".yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

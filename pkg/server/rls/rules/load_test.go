@@ -132,8 +132,8 @@ func TestUnits(t *testing.T) {
 }
 
 func TestLoadAllGoodFilesTogether(t *testing.T) {
-	set, err := Load(filepath.Join(corpus, "good"))
-	if err != nil || len(set.domains) != len(names(t, "good", ".yaml")) {
+	set, err := Load(files.Path("good", ""))
+	if err != nil || len(set.domains) != len(files.Names(t, "good", ".yaml")) {
 		t.Fatalf("%+v %v", set, err)
 	}
 }

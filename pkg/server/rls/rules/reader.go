@@ -1,15 +1,15 @@
 package rules
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
-	"go.yaml.in/yaml/v4/plugin/loaderlimits"
+
+	"github.com/weir-limiter/weir/internal/yamlfile"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 const (
@@ -24,7 +24,7 @@ const (
 // reader walks over the nodes of one file.
 type reader struct {
 	file     string
-	errs     []*Error
+	errs     Errors
 	warnings []string
 	nodes    int
 }
@@ -70,12 +70,12 @@ func (r *reader) document(data []byte) (at, bool) {
 		r.fail(start, fmt.Sprintf("the file is larger than %d bytes", MaxFileSize), "split it by domain")
 		return start, false
 	}
-	docs, err := readYAML(data)
+	docs, err := yamlfile.Documents(data, maxDepth)
 	if err != nil {
 		r.syntaxError(err)
 		return start, false
 	}
-	if len(docs) == 0 || len(docs[0].Content) == 0 || isNull(docs[0].Content[0]) {
+	if yamlfile.IsEmpty(docs) {
 		r.fail(start, "the file is empty", `write at least "domain: NAME"`)
 		return start, false
 	}
@@ -86,30 +86,6 @@ func (r *reader) document(data []byte) (at, bool) {
 	}
 	root := docs[0].Content[0]
 	return r.step(start, root, root), true
-}
-
-// readYAML returns the first two documents, the second only to show that it is there.
-func readYAML(data []byte) (docs []*yaml.Node, err error) {
-	// The library reports some of its own defects by panicking, and files are read again while the daemon runs.
-	defer func() {
-		if p := recover(); p != nil {
-			docs, err = nil, fmt.Errorf("the YAML library failed: %v", p)
-		}
-	}()
-	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
-	if err != nil {
-		return nil, err
-	}
-	for len(docs) < 2 {
-		var doc yaml.Node
-		if err := loader.Load(&doc); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, err
-		}
-		docs = append(docs, &doc)
-	}
-	return docs, nil
 }
 
 func (r *reader) syntaxError(err error) {
@@ -136,7 +112,7 @@ var elsewhere = []string{
 func (r *reader) mapping(m at, what string, known fields) map[string]bool {
 	seen := map[string]bool{}
 	if m.Kind != yaml.MappingNode {
-		r.fail(m, fmt.Sprintf("%s must be a mapping, got %s", what, describe(m.Node)), `write "field: value" lines below it`)
+		r.fail(m, fmt.Sprintf("%s must be a mapping, got %s", what, yamlfile.Describe(m.Node)), `write "field: value" lines below it`)
 		return seen
 	}
 	r.pairs(m, what, known, seen)
@@ -149,15 +125,15 @@ func (r *reader) pairs(m at, what string, known fields, seen map[string]bool) {
 	here := map[string]bool{}
 	for i := 0; i+1 < len(m.Content) && !r.over(); i += 2 {
 		key := r.step(m, m.Content[i], m.Content[i])
-		value := r.step(m, m.Content[i+1], anchor(m.Content[i], m.Content[i+1]))
+		value := r.step(m, m.Content[i+1], yamlfile.Anchor(m.Content[i], m.Content[i+1]))
 		name := key.Value
 		switch {
 		case key.ShortTag() == "!!merge":
 			merged = append(merged, value)
 		case key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str":
-			r.fail(key, fmt.Sprintf("a field name of %s must be text, got %s", what, describe(key.Node)), "write the name out")
+			r.fail(key, fmt.Sprintf("a field name of %s must be text, got %s", what, yamlfile.Describe(key.Node)), "write the name out")
 		case here[name]:
-			r.fail(key, fmt.Sprintf("field %s of %s is set twice", quote(name), what), "remove one of the two")
+			r.fail(key, fmt.Sprintf("field %s of %s is set twice", policy.Quote(name), what), "remove one of the two")
 		case seen[name]:
 		case known[name] != nil:
 			seen[name] = true
@@ -186,7 +162,7 @@ func (r *reader) merge(value at, what string, known fields, seen map[string]bool
 			r.merge(r.step(value, n, n), what, known, seen)
 		}
 	default:
-		r.fail(value, "only mappings can be merged, got "+describe(value.Node), `write "<<: *anchor"`)
+		r.fail(value, "only mappings can be merged, got "+yamlfile.Describe(value.Node), `write "<<: *anchor"`)
 	}
 }
 
@@ -203,16 +179,16 @@ func (r *reader) unknown(key at, what string, known fields) {
 		slices.Sort(names)
 		mend = "use one of " + strings.Join(names, ", ")
 	}
-	r.fail(key, fmt.Sprintf("unknown field %s in %s", quote(key.Value), what), mend)
+	r.fail(key, fmt.Sprintf("unknown field %s in %s", policy.Quote(key.Value), what), mend)
 }
 
 // list reads the mappings of a list.
 func (r *reader) list(l at, what string, each func(element at)) {
-	if isNull(l.Node) {
+	if yamlfile.IsNull(l.Node) {
 		return
 	}
 	if l.Kind != yaml.SequenceNode {
-		r.fail(l, fmt.Sprintf("%s must be a list, got %s", what, describe(l.Node)), `write each element behind a "-"`)
+		r.fail(l, fmt.Sprintf("%s must be a list, got %s", what, yamlfile.Describe(l.Node)), `write each element behind a "-"`)
 		return
 	}
 	for _, n := range l.Content {
@@ -221,18 +197,9 @@ func (r *reader) list(l at, what string, each func(element at)) {
 		}
 		element := r.step(l, n, n)
 		if element.Kind != yaml.MappingNode {
-			r.fail(element, fmt.Sprintf("an element of %s must be a mapping, got %s", what, describe(element.Node)), `write "field: value" behind the "-"`)
+			r.fail(element, fmt.Sprintf("an element of %s must be a mapping, got %s", what, yamlfile.Describe(element.Node)), `write "field: value" behind the "-"`)
 			continue
 		}
 		each(element)
 	}
-}
-
-// anchor is the node by which a value is found: a list or mapping by its key, as in block style its own
-// first character is that of its first element, lines below.
-func anchor(key, value *yaml.Node) *yaml.Node {
-	if value.Kind == yaml.ScalarNode || value.Kind == yaml.AliasNode {
-		return value
-	}
-	return key
 }

@@ -12,7 +12,7 @@ func TestReferenceIsTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "<!-- testdata/rls/good/reference.yaml -->\n```yaml\n" + string(read(t, "good", "reference.yaml")) + "```\n"
+	want := "<!-- testdata/rls/good/reference.yaml -->\n```yaml\n" + string(files.Read(t, "good", "reference.yaml")) + "```\n"
 	if !strings.Contains(string(doc), want) {
 		t.Error("docs/RLS.md does not have testdata/rls/good/reference.yaml as it is")
 	}

@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/weir-limiter/weir/internal/yamlfile"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // text reads any single value as it is written, as envoyproxy/ratelimit does: "value: 404" is text.
@@ -15,8 +18,8 @@ func (r *reader) text(to *string, what string) func(at) {
 	return func(a at) {
 		switch {
 		case a.Kind != yaml.ScalarNode || a.ShortTag() == "!!binary":
-			r.fail(a, fmt.Sprintf("%s must be text, got %s", what, describe(a.Node)), "write a single value")
-		case !isNull(a.Node):
+			r.fail(a, fmt.Sprintf("%s must be text, got %s", what, yamlfile.Describe(a.Node)), "write a single value")
+		case !yamlfile.IsNull(a.Node):
 			*to = a.Value
 		}
 	}
@@ -32,13 +35,13 @@ func (r *reader) boolean(to *bool, what string) func(at) {
 	return func(a at) {
 		word := strings.ToLower(a.Value)
 		switch {
-		case a.Kind == yaml.ScalarNode && isNull(a.Node):
-		case a.Kind == yaml.ScalarNode && !quoted(a.Node) && slices.Contains(yes, word):
+		case a.Kind == yaml.ScalarNode && yamlfile.IsNull(a.Node):
+		case a.Kind == yaml.ScalarNode && !yamlfile.Quoted(a.Node) && slices.Contains(yes, word):
 			*to = true
-		case a.Kind == yaml.ScalarNode && !quoted(a.Node) && slices.Contains(no, word):
+		case a.Kind == yaml.ScalarNode && !yamlfile.Quoted(a.Node) && slices.Contains(no, word):
 			*to = false
 		default:
-			r.fail(a, fmt.Sprintf("%s must be true or false, got %s", what, describe(a.Node)), "write true or false without quotes")
+			r.fail(a, fmt.Sprintf("%s must be true or false, got %s", what, yamlfile.Describe(a.Node)), "write true or false without quotes")
 		}
 	}
 }
@@ -46,17 +49,17 @@ func (r *reader) boolean(to *bool, what string) func(at) {
 // count reads a whole number of 32 bits, in any of the spellings of YAML 1.1.
 func (r *reader) count(to *uint32, what string) func(at) {
 	return func(a at) {
-		if a.Kind == yaml.ScalarNode && isNull(a.Node) {
+		if a.Kind == yaml.ScalarNode && yamlfile.IsNull(a.Node) {
 			return
 		}
 		n, err := strconv.ParseInt(strings.ReplaceAll(a.Value, "_", ""), 0, 64)
 		switch {
-		case a.Kind != yaml.ScalarNode || quoted(a.Node) || err != nil && !isRange(err):
-			r.fail(a, fmt.Sprintf("%s must be a whole number, got %s", what, describe(a.Node)), "write digits only, such as 100, without quotes")
+		case a.Kind != yaml.ScalarNode || yamlfile.Quoted(a.Node) || err != nil && !isRange(err):
+			r.fail(a, fmt.Sprintf("%s must be a whole number, got %s", what, yamlfile.Describe(a.Node)), "write digits only, such as 100, without quotes")
 		case n < 0:
-			r.fail(a, fmt.Sprintf("%s must not be negative, got %s", what, shorten(a.Value)), "write 0 to deny everything, or a positive number")
+			r.fail(a, fmt.Sprintf("%s must not be negative, got %s", what, policy.Shorten(a.Value)), "write 0 to deny everything, or a positive number")
 		case n > math.MaxUint32:
-			r.fail(a, fmt.Sprintf("%s is too large: %s", what, shorten(a.Value)), fmt.Sprintf(`write at most %d, or "unlimited: true"`, uint32(math.MaxUint32)))
+			r.fail(a, fmt.Sprintf("%s is too large: %s", what, policy.Shorten(a.Value)), fmt.Sprintf(`write at most %d, or "unlimited: true"`, uint32(math.MaxUint32)))
 		default:
 			*to = uint32(n)
 		}
@@ -66,38 +69,4 @@ func (r *reader) count(to *uint32, what string) func(at) {
 func isRange(err error) bool {
 	e, ok := err.(*strconv.NumError)
 	return ok && e.Err == strconv.ErrRange
-}
-
-func quoted(n *yaml.Node) bool { return n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 }
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
-
-// describe names what stands in the file where something else was wanted.
-func describe(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	case yaml.ScalarNode:
-		switch {
-		case isNull(n):
-			return "nothing"
-		case slices.Contains([]string{"!!int", "!!float", "!!bool"}, n.ShortTag()):
-			return shorten(n.Value)
-		}
-		return quote(n.Value)
-	}
-	return "something else"
-}
-
-// quote returns s as a Go string literal, which can't disturb a terminal, and short enough to read.
-func quote(s string) string { return fmt.Sprintf("%q", shorten(s)) }
-
-func shorten(s string) string {
-	const longest = 60
-	if len(s) <= longest {
-		return s
-	}
-	return strings.ToValidUTF8(s[:longest], "") + "..."
 }

@@ -1,24 +1,26 @@
 package rules
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	pb "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
+	"github.com/weir-limiter/weir/internal/yamlfile"
+	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // builder puts files together.
 type builder struct {
 	set    Set
-	errs   []*Error
+	errs   Errors
 	places map[string]string // of domains
 }
 
 func (b *builder) build() (*Set, error) {
 	if len(b.errs) > 0 {
-		return nil, Errors(b.errs[:min(len(b.errs), maxMessages)])
+		return nil, b.errs[:min(len(b.errs), maxMessages)]
 	}
 	b.set.Warnings = b.set.Warnings[:min(len(b.set.Warnings), maxMessages)]
 	return &b.set, nil
@@ -30,9 +32,7 @@ func (b *builder) add(name string, data []byte) {
 	if root, ok := r.document(data); ok {
 		b.domain(r, root)
 	}
-	slices.SortStableFunc(r.errs, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
+	r.errs.Sort()
 	b.errs = append(b.errs, r.errs...)
 	b.set.Warnings = append(b.set.Warnings, r.warnings...)
 }
@@ -55,7 +55,7 @@ func (b *builder) domain(r *reader, root at) {
 		return
 	}
 	if first, ok := b.places[name]; ok {
-		r.fail(place, fmt.Sprintf("domain %s is in %s already", quote(name), first), "put all descriptors of a domain into one file")
+		r.fail(place, fmt.Sprintf("domain %s is in %s already", policy.Quote(name), first), "put all descriptors of a domain into one file")
 		return
 	}
 	if b.places == nil {
@@ -103,7 +103,7 @@ func (b *builder) descriptor(r *reader, a at, to *level, parent string) {
 		n.name += "_" + value
 	}
 	if to.byName[n.name] != nil {
-		r.fail(a, fmt.Sprintf("descriptor %s is there twice", quote(parent+n.name)), "remove one of the two: key and value, joined with a _, must be unique")
+		r.fail(a, fmt.Sprintf("descriptor %s is there twice", policy.Quote(parent+n.name)), "remove one of the two: key and value, joined with a _, must be unique")
 		return
 	}
 	to.byName[n.name] = n
@@ -111,11 +111,11 @@ func (b *builder) descriptor(r *reader, a at, to *level, parent string) {
 		n.prefix = prefix
 		to.wildcards = append(to.wildcards, n)
 	} else if n.share {
-		r.fail(a, fmt.Sprintf("share_threshold is for values that end with *, which %s does not", quote(n.name)),
+		r.fail(a, fmt.Sprintf("share_threshold is for values that end with *, which %s does not", policy.Quote(n.name)),
 			"remove share_threshold: all requests with this value share one limit anyway")
 	}
 	switch {
-	case rate.Node != nil && !isNull(rate.Node):
+	case rate.Node != nil && !yamlfile.IsNull(rate.Node):
 		b.limit(r, rate, n, Limit{Path: parent + n.name, Shadow: shadow, Quota: quota})
 	case seen["rate_limit"]:
 		r.warn(rate, "rate_limit has nothing in it, so there is no limit; remove it or give it a unit")
@@ -152,7 +152,7 @@ func (b *builder) limit(r *reader, a at, n *node, l Limit) {
 		return
 	}
 	if l.Name != "" && slices.Contains(l.Replaces, l.Name) {
-		r.fail(a, fmt.Sprintf("rate_limit %s replaces itself", quote(l.Name)), "name another one in replaces, or remove it")
+		r.fail(a, fmt.Sprintf("rate_limit %s replaces itself", policy.Quote(l.Name)), "name another one in replaces, or remove it")
 	}
 	l.Unit = Unit(pb.RateLimitResponse_RateLimit_Unit_value[strings.ToUpper(unit)])
 	window := Window(l.Unit)
@@ -163,7 +163,7 @@ func (b *builder) limit(r *reader, a at, n *node, l Limit) {
 	case window == 0 && unit == "":
 		r.fail(unitAt, "rate_limit has no unit", "add one of "+unitNames())
 	case window == 0:
-		r.fail(unitAt, "unknown unit "+quote(unit), "use one of "+unitNames())
+		r.fail(unitAt, "unknown unit "+policy.Quote(unit), "use one of "+unitNames())
 	case !seen["requests_per_unit"]:
 		r.warn(a, `rate_limit has no requests_per_unit, so it denies everything; write "requests_per_unit: 0" if that is wanted`)
 	}

@@ -1,0 +1,85 @@
+package nodes
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// reconcileCap is how many Redis commands a second one node's reconciliation may take at most.
+const reconcileCap = 2000
+
+const kernelConfiguration = `
+interfaces: [{name: eth0, hook: xdp}]
+table: {entries: 65536, l7_entries: 65536}
+server: {http: ""}
+redis: {url: "REDIS", interval: 100ms}
+policies:
+  - {name: per-source, scope: per_ip, limit: 2000, window: 1s, burst: 400, layer: kernel, consistency: reconciled}
+`
+
+// TestKernelSpray is one source that sends to all nodes, twenty times its limit in all.
+func TestKernelSpray(t *testing.T) {
+	const (
+		limit, burst = 2000.0, 400.0
+		interval     = 100 * time.Millisecond
+		lasts        = 10 * time.Second
+	)
+	r := newRig(t, kernelConfiguration)
+	r.start()
+	before := r.redis.commands()
+	arrived, sent := r.spray(netip.MustParseAddr("192.0.2.77"), 20*limit/3, interval, int(lasts/interval))
+	operations := r.redis.commands() - before
+
+	first, all := arrived[2], arrived[len(arrived)-1] // the first interval ends within the second step, and is answered in the third
+	steady := float64(all-first) / (lasts - 3*interval).Seconds()
+	bound := burst*(1+1.0/16) + limit*lasts.Seconds() + 2*min(burst, 20*limit/3*interval.Seconds())
+	t.Logf("one source, %.0f/s at three nodes, limit %.0f/s, burst %.0f, %v: sent %d, admitted %d, %.3f of limit and burst; after the first interval %.0f/s, %.3f of the limit; stated bound %.0f; Redis: %d commands, %.2f per 1000 packets",
+		20*limit, limit, burst, lasts, sent, all, float64(all)/(burst+limit*lasts.Seconds()), steady, steady/limit, bound, operations, 1000*float64(operations)/float64(sent))
+	if steady < 0.95*limit || steady > 1.05*limit {
+		t.Errorf("%.0f/s after the first interval, want %.0f within 5 %%", steady, limit)
+	}
+	if float64(all) > bound {
+		t.Errorf("admitted %d, above the stated bound of %.0f", all, bound)
+	}
+	if float64(sent) < 0.9*20*limit*lasts.Seconds() {
+		t.Errorf("only %d packets were sent", sent)
+	}
+}
+
+// TestKernelSprayWithoutRedis shows what the one above is worth: each node for itself admits the whole limit.
+func TestKernelAlone(t *testing.T) {
+	const limit = 2000.0
+	r := newRig(t, kernelConfiguration)
+	r.redis.kill()
+	for _, n := range r.nodes {
+		n.start()
+	}
+	arrived, _ := r.spray(netip.MustParseAddr("192.0.2.78"), 20*limit/3, 100*time.Millisecond, 30)
+	all := float64(arrived[len(arrived)-1])
+	t.Logf("without Redis, 3 s: admitted %.0f, %.2f of one node's limit and burst", all, all/(400+3*limit))
+	if want := 3 * (400 + 3*limit); all < 0.9*want || all > 1.1*want {
+		t.Errorf("admitted %.0f, want about %.0f", all, want)
+	}
+}
+
+// TestKernelFlood is a flood of forged sources: Redis is asked about few of them.
+func TestKernelFlood(t *testing.T) {
+	const rate, lasts = 100_000.0, 5 * time.Second
+	r := newRig(t, kernelConfiguration)
+	r.start()
+	before := r.redis.commands()
+	sent := r.flood(rate, lasts)
+	operations := float64(r.redis.commands()-before) / lasts.Seconds()
+	reported := 0.0
+	for _, n := range r.nodes {
+		reported += n.metric("rate_limiter_reconcile_reported_total")
+	}
+	t.Logf("%.0f forged sources a second for %v: %d sent; Redis: %.0f commands/s, %.0f sources/s reported by three nodes", rate, lasts, sent, operations, reported/lasts.Seconds())
+	if float64(sent) < 0.5*rate*lasts.Seconds() {
+		t.Errorf("only %d packets were sent", sent)
+	}
+	if most := 3.0 * reconcileCap; operations > most {
+		t.Errorf("%.0f commands a second, above the cap of %.0f", operations, most)
+	}
+}
