@@ -401,3 +401,43 @@ func putSet(t *testing.T, m *member, c *config.Config) {
 		t.Fatal(err)
 	}
 }
+
+// TestClusterPoliciesAreFiles: what get prints of any file is one that says the same.
+func TestClusterPoliciesAreFiles(t *testing.T) {
+	t.Parallel()
+	var files []string
+	for _, pattern := range []string{corpus + "good/*.yaml", "../../examples/*.yaml"} {
+		some, err := filepath.Glob(pattern)
+		if err != nil || len(some) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, some, err)
+		}
+		files = append(files, some...)
+	}
+	for _, file := range files {
+		c, err := config.Load(file)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		var out bytes.Buffer
+		now := time.Now()
+		writeSet(&page{w: &out}, &server.ClusterSet{Version: 3, At: &now, Document: c.Document()})
+		again, err := config.Parse(file, out.Bytes())
+		if err != nil {
+			t.Errorf("%s: %v\n%s", file, err, out.String())
+			continue
+		}
+		if applied, err := compare(c.Document(), again.Document()); err != nil || !unchanged(applied) {
+			t.Errorf("%s: %+v, %v", file, applied, err)
+		}
+	}
+}
+
+func unchanged(a server.Applied) bool {
+	for _, p := range a.Policies {
+		if p.Outcome != server.OutcomeUnchanged {
+			return false
+		}
+	}
+	return len(a.Allow.Added)+len(a.Allow.Removed)+len(a.Deny.Added)+len(a.Deny.Removed) == 0
+}
