@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"reflect"
 	"time"
 
@@ -14,9 +13,6 @@ import (
 	"github.com/weir-limiter/weir/pkg/server"
 	ratesync "github.com/weir-limiter/weir/pkg/sync"
 )
-
-// clusterPoliciesFile is where the last set of the cluster's policies is kept, for a start without Redis.
-const clusterPoliciesFile = "cluster-policies.json"
 
 // How long changes are good where there are cluster's policies.
 const (
@@ -37,20 +33,17 @@ type clusterPolicies struct {
 
 var _ server.ClusterPolicies = (*daemon)(nil)
 
-// openClusterPolicies makes the daemon follow the policies of its cluster; it asks nothing of Redis yet. The client's
-// timeouts have to be those of [ratesync.PolicyClient]. dir is where the last set is kept; empty: nowhere.
-func (d *daemon) openClusterPolicies(client ratesync.PolicyClient, r *config.Redis, node, dir string) {
+// openClusterPolicies makes the daemon follow the policies of its cluster; it asks nothing of Redis yet, which the file has
+// to have. The client's timeouts have to be those of [ratesync.PolicyClient].
+func (d *daemon) openClusterPolicies(client ratesync.PolicyClient, node string) {
+	r := d.config.Redis
 	store := ratesync.NewPolicyStore(ratesync.PolicyStoreOptions{
 		Client: client, Prefix: r.KeyPrefix, Cluster: r.Cluster, TTL: r.DefaultTTL, Compress: r.Compression,
 	})
-	path := ""
-	if dir != "" {
-		path = filepath.Join(dir, clusterPoliciesFile)
-	}
 	d.cluster = &clusterPolicies{
 		store: store, own: d.config.Document(),
 		follower: ratesync.NewPolicyFollower(ratesync.PolicyFollowerOptions{
-			Store: store, Node: node, Apply: d.applyCluster, Path: path, Log: d.log,
+			Store: store, Node: node, Apply: d.applyCluster, Path: d.config.Fallback.PolicyCache, Log: d.log,
 		}),
 	}
 }
@@ -71,9 +64,11 @@ func (d *daemon) restoreCluster() bool {
 	})
 }
 
-// withDocument is a configuration with other policies and lists.
+// withDocument is a configuration with other policies and lists. A set is stored as it was written, as nodes may differ in what
+// they do without their store.
 func withDocument(c *config.Config, doc policy.Document) *config.Config {
 	next := *c
+	doc = doc.WithStore(c.Store())
 	next.Policies, next.Allow, next.Deny = doc.Policies, doc.Allow, doc.Deny
 	return &next
 }
@@ -85,8 +80,8 @@ func (d *daemon) applyCluster(ctx context.Context, doc *policy.Document) (err er
 		if next == nil {
 			next = &d.cluster.own
 		}
-		if !reflect.DeepEqual(d.config.Document(), *next) {
-			err = d.change(withDocument(d.config, *next))
+		if with := withDocument(d.config, *next); !reflect.DeepEqual(d.config.Document(), with.Document()) {
+			err = d.change(with)
 		}
 		if err == nil {
 			d.cluster.set, d.origin.Applied = doc, nil
@@ -224,7 +219,8 @@ func (d *daemon) ChangeCluster(ctx context.Context, c server.ClusterChange) (app
 // it is an error: it is the one that can be asked.
 func (d *daemon) planCluster(ctx context.Context, over *ratesync.PolicySet, c server.ClusterChange, applied *server.ClusterApplied) (*policy.Document, error) {
 	var own policy.Document
-	if err := d.do(ctx, func() { own = d.cluster.own }); err != nil {
+	var shared policy.Store
+	if err := d.do(ctx, func() { own, shared = d.cluster.own, d.config.Store() }); err != nil {
 		return nil, err
 	}
 	before, known := own, over != nil && !over.Cleared
@@ -242,11 +238,11 @@ func (d *daemon) planCluster(ctx context.Context, over *ratesync.PolicySet, c se
 		}
 		next, lasts = &after, lastsInCluster
 	}
-	if faults := after.Validate(); faults != nil {
+	if faults := after.ValidateFor(shared); faults != nil {
 		return nil, server.Invalid(faults)
 	}
 	var err error
-	if applied.Applied, err = compare(before, after); err != nil {
+	if applied.Applied, err = compare(before.WithStore(shared), after.WithStore(shared)); err != nil {
 		return nil, err
 	}
 	applied.DryRun, applied.Lasts = c.DryRun, lasts

@@ -22,12 +22,12 @@ import (
 	ratesync "github.com/weir-limiter/weir/pkg/sync"
 )
 
-// fileOf is a configuration for requests alone with one policy of that limit.
+// fileOf is a configuration for requests alone with one policy of that limit, which needs no store.
 func fileOf(limit int) string {
 	return fmt.Sprintf(`table: {l7_entries: 1024}
 server: {http: ""}
 policies:
-  - {name: per-user, scope: per_user, limit: %d, window: 1m, layer: l7}
+  - {name: per-user, scope: per_user, limit: %d, window: 1m, layer: l7, consistency: local}
 `, limit)
 }
 
@@ -77,6 +77,7 @@ type member struct {
 	d            *daemon
 	log          testutil.Log
 	file, runDir string
+	redis        string // of its file
 	stop         func()
 }
 
@@ -84,6 +85,9 @@ type member struct {
 func newMember(t *testing.T, name, socket, dir, text string) *member {
 	t.Helper()
 	m := &member{t: t, file: filepath.Join(t.TempDir(), "weir.yaml"), runDir: t.TempDir()}
+	if socket != "" {
+		m.redis = fmt.Sprintf("redis: {url: \"unix://%s\", compression: true}\nfallback: {policy_cache: \"%s/kept.json\"}\n", socket, dir)
+	}
 	m.write(text)
 	e := &env{out: &m.log, err: &m.log, runDir: m.runDir, stateDir: filepath.Join(m.runDir, "none")}
 	log := slog.New(slog.NewTextHandler(&m.log, nil))
@@ -94,8 +98,7 @@ func newMember(t *testing.T, name, socket, dir, text string) *member {
 	}
 	m.d = d
 	if socket != "" {
-		r := &config.Redis{KeyPrefix: "weir", DefaultTTL: time.Hour, Compression: true}
-		d.openClusterPolicies(redisClient(t, socket), r, name, dir)
+		d.openClusterPolicies(redisClient(t, socket), name)
 		d.restoreCluster()
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -120,7 +123,7 @@ func newMember(t *testing.T, name, socket, dir, text string) *member {
 
 func (m *member) write(text string) {
 	m.t.Helper()
-	if err := os.WriteFile(m.file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(m.file, []byte(m.redis+text), 0o600); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -414,20 +417,20 @@ func TestClusterPoliciesAreFiles(t *testing.T) {
 		files = append(files, some...)
 	}
 	for _, file := range files {
-		c, err := config.Load(file)
+		doc, err := config.LoadDocument(file)
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
 		var out bytes.Buffer
 		now := time.Now()
-		writeSet(&page{w: &out}, &server.ClusterSet{Version: 3, At: &now, Document: c.Document()})
-		again, err := config.Parse(file, out.Bytes())
+		writeSet(&page{w: &out}, &server.ClusterSet{Version: 3, At: &now, Document: doc})
+		again, err := config.LoadDocument(writeConfig(t, out.String()))
 		if err != nil {
 			t.Errorf("%s: %v\n%s", file, err, out.String())
 			continue
 		}
-		if applied, err := compare(c.Document(), again.Document()); err != nil || !unchanged(applied) {
+		if applied, err := compare(doc, again); err != nil || !unchanged(applied) {
 			t.Errorf("%s: %+v, %v", file, applied, err)
 		}
 	}
