@@ -459,7 +459,6 @@ func BenchmarkStrictAsk(b *testing.B) {
 	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
 	n := startPeer(b, store, m, 1, nil)
 	l := n.share(b, tokenPolicy(1<<30, time.Second, 1<<30, policy.ConsistencyStrict))
-	store.before = nil
 	now := m.instant()
 	b.ReportAllocs()
 	for b.Loop() {
