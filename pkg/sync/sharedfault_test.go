@@ -290,7 +290,7 @@ func TestRecoverKeepsWhatItCouldNotReport(t *testing.T) {
 		}
 		calls := 0
 		store.fail(func(context.Context, []Op, []Reply) error {
-			if calls++; calls == 2 {
+			if calls++; calls == 2 || calls == 3 {
 				return errLost
 			}
 			return nil
