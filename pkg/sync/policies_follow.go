@@ -133,6 +133,9 @@ func (s *PolicySet) document() *policy.Document {
 	return &s.Document
 }
 
+// Node is this node's name.
+func (f *PolicyFollower) Node() string { return f.o.Node }
+
 // InForce is the set in force, which may be a cleared one; nil: the cluster has none.
 func (f *PolicyFollower) InForce() *PolicySet {
 	f.mu.Lock()
