@@ -38,6 +38,7 @@ type sharing struct {
 	webhook *fallback.Webhook // nil: nobody is told
 	members *ratesync.Membership
 	sharer  *ratesync.Sharer
+	opened  time.Time
 }
 
 var _ ratesync.Gate = (*sharing)(nil)
@@ -47,7 +48,7 @@ func openSharing(c *config.Config, log *slog.Logger) (_ *sharing, err error) {
 	if c.Redis == nil {
 		return nil, nil
 	}
-	s := &sharing{log: log, config: *c.Redis}
+	s := &sharing{log: log, config: *c.Redis, opened: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
