@@ -9,10 +9,11 @@ import (
 
 // load puts a file's content in force. After an error everything is as it was.
 func (d *daemon) load(data []byte) error {
-	next, err := config.Parse(d.file, data)
+	file, err := config.Parse(d.file, data)
 	if err != nil {
 		return err
 	}
+	next := d.overCluster(file)
 	d.further.Store(&next.Server.RLSConfig) // whatever becomes of it: if they are bad, their mend is worth a reload
 	if err := d.checkTables(next); err != nil {
 		return err
@@ -25,6 +26,7 @@ func (d *daemon) load(data []byte) error {
 		return err
 	}
 	d.token.Store(&token)
+	d.reloadedCluster(file)
 	if d.packets == nil {
 		d.log.Info("reloaded", "config", d.file, "policies", len(d.config.Policies))
 		return nil
