@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	common "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -72,30 +73,60 @@ func readAnswer(r *bufio.Reader) error {
 	}
 }
 
-// rlsLoad asks for one descriptor at a time.
-func rlsLoad(ctx context.Context, s *server, d time.Duration) (float64, error) {
-	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return 0, err
+// descriptors are what a load on a rate limit service asks about, one at a time, and what it is to be told.
+type descriptors struct {
+	key    string
+	values []string
+	code   ratelimit.RateLimitResponse_Code // UNKNOWN: any
+}
+
+// alice is one caller, who is within her limit.
+func alice() descriptors {
+	return descriptors{"user", []string{"alice"}, ratelimit.RateLimitResponse_OK}
+}
+
+// requests are one for each descriptor.
+func (d descriptors) requests() []*ratelimit.RateLimitRequest {
+	all := make([]*ratelimit.RateLimitRequest, len(d.values))
+	for i, value := range d.values {
+		all[i] = &ratelimit.RateLimitRequest{Domain: "weir", Descriptors: []*common.RateLimitDescriptor{{
+			Entries: []*common.RateLimitDescriptor_Entry{{Key: d.key, Value: value}},
+		}}}
 	}
-	defer conn.Close()
-	client := ratelimit.NewRateLimitServiceClient(conn)
-	request := &ratelimit.RateLimitRequest{Domain: "weir", Descriptors: []*common.RateLimitDescriptor{{
-		Entries: []*common.RateLimitDescriptor_Entry{{Key: "user", Value: "alice"}},
-	}}}
-	return onEach(d, func(until time.Time) (int, error) {
-		n := 0
-		for ; time.Now().Before(until); n++ {
-			answer, err := client.ShouldRateLimit(ctx, request)
-			if err != nil {
-				return n, err
-			}
-			if answer.OverallCode != ratelimit.RateLimitResponse_OK {
-				return n, fmt.Errorf("the answer is %v", answer.OverallCode)
-			}
+	return all
+}
+
+// others is the part of the answers that may be others than expected: a limit's window may begin anew.
+const others = 0.01
+
+// rlsLoad asks for descriptors in an order of its own.
+func rlsLoad(of descriptors) load {
+	requests := of.requests()
+	return func(ctx context.Context, s *server, d time.Duration) (float64, error) {
+		conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return 0, err
 		}
-		return n, nil
-	})
+		defer conn.Close()
+		client := ratelimit.NewRateLimitServiceClient(conn)
+		var seeds atomic.Int64
+		return onEach(d, func(until time.Time) (n int, err error) {
+			choose, other := newRandom(int(seeds.Add(1))), 0
+			for ; time.Now().Before(until); n++ {
+				answer, err := client.ShouldRateLimit(ctx, requests[choose.below(len(requests))])
+				if err != nil {
+					return n, err
+				}
+				if of.code != ratelimit.RateLimitResponse_UNKNOWN && answer.OverallCode != of.code {
+					other++
+				}
+			}
+			if float64(other) > 1+others*float64(n) {
+				return n, fmt.Errorf("%d of %d answers are not %v", other, n, of.code)
+			}
+			return n, nil
+		})
+	}
 }
 
 // onEach runs ask on every connection, and returns what all of them did in a second.
