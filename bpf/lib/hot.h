@@ -44,15 +44,15 @@ static __always_inline __u32 hot_passed(const struct table_charge *t)
 	return t->used ^ (t->used + table_used(t));
 }
 
-/* Whether somebody wants to be told of so much. The clock was read when the table was asked. */
-static __always_inline int hot_due(__u32 slot, const struct charge *c)
+/* Whether somebody wants to be told of so much. */
+static __always_inline int hot_due(__u32 slot, const struct table_charge *t)
 {
 	const volatile struct hot_page *page = &hot_control;
 	__u32 shift = page->shift[slot & (WEIR_MAX_POLICIES - 1)];
 	__u64 until = page->until;
 
-	return until && (__s64)(bucket_ticks(until) - c->now) > 0 && shift < WEIR_HOT_NEVER &&
-	       hot_passed(&c->table) >> shift;
+	return until && shift < WEIR_HOT_NEVER && hot_passed(t) >> shift &&
+	       bpf_ktime_get_coarse_ns() < until;
 }
 
 /* Whether this CPU may make one more announcement now. */
@@ -82,7 +82,7 @@ CHARGE_GLOBAL int hot_announce(__u32 rank, const struct packet *p, const struct 
 		return 0;
 	slot = policies[rank & (WEIR_MAX_POLICIES - 1)].slot;
 	n = stats_interface();
-	if (!n || !hot_due(slot, c))
+	if (!n || !hot_due(slot, &c->table))
 		return 0;
 	h = hot_allowed(n, c->now) ? bpf_ringbuf_reserve(&hot_sources, sizeof(*h), 0) : 0;
 	if (!h) {
@@ -92,7 +92,7 @@ CHARGE_GLOBAL int hot_announce(__u32 rank, const struct packet *p, const struct 
 	__builtin_memset(h, 0, sizeof(*h));
 	h->source[0] = p->source[0];
 	h->source[1] = p->source[1];
-	h->time = bpf_ktime_get_ns(); /* ticks wrap */
+	h->time = bpf_ktime_get_ns(); /* c->now wraps */
 	h->hash = c->hash;
 	h->used = c->table.used + table_used(&c->table);
 	h->port = p->port;

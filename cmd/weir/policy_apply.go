@@ -39,11 +39,10 @@ It prints what becomes of each policy. With --dry-run nothing else happens.`,
 			if file == "" {
 				return usagef("want a file: -f weir.yaml, for example")
 			}
-			c, err := config.Load(file)
+			doc, err := config.LoadDocument(file)
 			if err != nil {
 				return err
 			}
-			doc := c.Document()
 			put := order{
 				method: http.MethodPut, path: "/v1/policies", body: doc,
 				edit: func(policy.Document) (policy.Document, error) { return doc, nil },
@@ -145,9 +144,11 @@ func planHere(e *env, all []loader.Attachment, edit server.Edit) (applied server
 	if after, err = edit(selfContained(loadedDocument(all))); err != nil {
 		return applied, after, err
 	}
+	// What is reconciled stays so, though nobody does it: weir run may come back, and has the store.
 	if faults := after.Validate(); faults != nil {
 		return applied, after, server.Invalid(faults)
 	}
+	after = after.WithStore(policy.Store{})
 	for i := range all {
 		at := policy.Place{Interface: all[i].Interface, Direction: config.Hook(all[i].Hook).Direction()}
 		there := policy.Document{Policies: policy.KernelPoliciesAt(after.Policies, at), Allow: after.Allow, Deny: after.Deny}

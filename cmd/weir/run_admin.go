@@ -82,9 +82,11 @@ func (d *daemon) edit(edit server.Edit, dryRun bool) (server.Applied, error) {
 	if err != nil {
 		return server.Applied{}, err
 	}
-	if faults := after.Validate(); faults != nil {
+	store := d.config.Store()
+	if faults := after.ValidateFor(store); faults != nil {
 		return server.Applied{}, server.Invalid(faults)
 	}
+	after = after.WithStore(store)
 	applied, err := compare(before, after)
 	applied.DryRun, applied.Lasts = dryRun, lastsUntilReload
 	if err != nil || reflect.DeepEqual(before, after) {

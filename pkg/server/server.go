@@ -39,6 +39,8 @@ type Options struct {
 	Readiness Readiness
 	// Policies answers /v1/policies; nil: nobody does.
 	Policies Policies
+	// Cluster answers /v1/cluster/policies; nil: nobody does.
+	Cluster ClusterPolicies
 	// Bans answers /v1/bans; nil: nobody does.
 	Bans Bans
 	// Top answers GET /v1/top; nil: nobody does.

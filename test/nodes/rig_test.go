@@ -153,3 +153,25 @@ func (r *rig) spray(source netip.Addr, rate float64, step time.Duration, steps i
 	}
 	return arrived, sent
 }
+
+// flood sends datagrams of forged sources to all nodes, together at a rate, and tells how many were sent.
+func (r *rig) flood(rate float64, lasts time.Duration) (sent uint64) {
+	r.Helper()
+	var all []*lab.Flood
+	var g errgroup.Group
+	for i, n := range r.nodes {
+		f := &lab.Flood{
+			Host: r.lab.Gateway(), Target: netip.AddrPortFrom(n.IPv4, floodPort), Seed: uint64(i),
+			Load: lab.Load{Rate: rate / float64(len(r.nodes)), Duration: lasts},
+		}
+		all = append(all, f)
+		g.Go(func() error { return f.Run(r.Context()) })
+	}
+	if err := g.Wait(); err != nil {
+		r.Fatal(err)
+	}
+	for _, f := range all {
+		sent += f.Sent()
+	}
+	return sent
+}
