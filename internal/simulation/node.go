@@ -185,7 +185,7 @@ func (n *Node) arrive(source, packets int) {
 // unmerged is a table that cannot be charged.
 type unmerged struct{ *bucket.Table }
 
-func (unmerged) Adjust(uint64, bucket.Ticks, int64) bool { return false }
+func (unmerged) Adjust(uint64, *bucket.Limit, bucket.Ticks, int64) (int64, bool) { return 0, false }
 
 func mutate(m Mutation, t *bucket.Table) ratesync.BucketTable {
 	if m == Unmerged {

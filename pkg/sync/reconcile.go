@@ -16,8 +16,9 @@ import (
 type BucketTable interface {
 	// Lookup copies an entry; false if the source has none, and so a full bucket.
 	Lookup(hash uint64) (bucket.Entry, bool)
-	// Adjust moves a TAT; false if there is no entry.
-	Adjust(hash uint64, now bucket.Ticks, by int64) bool
+	// Adjust makes a bucket of that limit owe so many ticks more, or less, and tells what became of that: see
+	// [bucket.Table.Adjust].
+	Adjust(hash uint64, l *bucket.Limit, now bucket.Ticks, by int64) (applied int64, found bool)
 }
 
 var _ BucketTable = (*bucket.Table)(nil)

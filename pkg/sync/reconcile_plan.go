@@ -167,8 +167,9 @@ func (r *Reconciler) prolong(t *tracked, now bucket.Ticks) {
 // adjust moves the source's TAT, but takes away no more than what was put there.
 func (r *Reconciler) adjust(t *tracked, now bucket.Ticks, by int64) {
 	by = max(by, -int64(t.spare))
-	if by != 0 && r.table.Adjust(t.src.Hash, now, by) {
-		t.spare = bucket.Ticks(int64(t.spare) + by)
+	if by != 0 {
+		applied, _ := r.table.Adjust(t.src.Hash, &t.src.Policy.Bucket, now, by)
+		t.spare = bucket.Ticks(int64(t.spare) + applied)
 	}
 }
 
