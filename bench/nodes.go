@@ -87,12 +87,16 @@ func rlsBesideEnvoy(ctx context.Context, o options, r *report) error {
 			if err := warm(ctx, t.of, all, o.each/2); err != nil {
 				return fmt.Errorf("%s: %w", t.task, err)
 			}
-			rates, err := measureServers(ctx, rlsLoad(t.of), all, o)
+			costs := map[*server]*cost{}
+			ask := rlsLoad(t.of)
+			if os.Getenv("LEAN") != "" { ask = leanLoad(t.of) }
+			rates, err := measureServers(ctx, costing(ask, s, costs), all, o)
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.task, err)
 			}
 			for i, server := range all {
 				r.rates(t.task, server.name, rates[i])
+				r.shown(t.task, server.name+", processor time for each answer, with Redis'", costs[server].each(), "ns")
 			}
 		}
 		return nil
@@ -120,12 +124,10 @@ func rlsServers(ctx context.Context, o options, s *redisServer) (all []*server, 
 		return nil, err
 	}
 	for i, settings := range [][]string{
-		nil,
 		{"LOCAL_CACHE_SIZE_IN_BYTES=1048576"},
-		{"REDIS_POOL_SIZE=1"},
-		{"REDIS_POOL_SIZE=4"},
-		{"REDIS_POOL_SIZE=32"},
-		{"REDIS_PIPELINE_WINDOW=150us"},
+		{"LOCAL_CACHE_SIZE_IN_BYTES=1048576", "REDIS_POOL_SIZE=1"},
+		{"LOCAL_CACHE_SIZE_IN_BYTES=1048576", "REDIS_POOL_SIZE=2"},
+		{"LOCAL_CACHE_SIZE_IN_BYTES=1048576", "REDIS_POOL_SIZE=4"},
 	} {
 		dir := filepath.Join(s.dir, fmt.Sprint("envoy", i))
 		if err := os.Mkdir(dir, 0o700); err != nil {
