@@ -36,23 +36,33 @@ func (s *Sharer) Run(ctx context.Context) error {
 // work is one worker: it takes what there is in the queues, those who wait first, into one call.
 func (s *Sharer) work(ctx context.Context) {
 	b := &batch{s: s}
-	for {
-		b.reset()
-		select {
-		case <-ctx.Done():
-			s.running.Store(false)
-			return
-		case j := <-s.asks:
-			b.add(j)
-			runtime.Gosched() // others that are about to ask may share the call
-		case f := <-s.refills:
-			b.lease(f)
-		case op := <-s.returns:
-			b.ops = append(b.ops, op)
-		}
+	for b.first(ctx) {
 		b.fill()
 		b.do(ctx)
 	}
+	s.running.Store(false)
+}
+
+// first waits for what begins the next batch.
+func (b *batch) first(ctx context.Context) bool {
+	clear(b.leases)
+	clear(b.bundles)
+	b.ops, b.leases, b.bundles = b.ops[:0], b.leases[:0], b.bundles[:0]
+	select {
+	case <-ctx.Done():
+		return false
+	case j := <-b.s.asks:
+		runtime.Gosched() // others that are about to ask may share the call
+		b.now = b.s.skew.now()
+		b.add(j)
+	case f := <-b.s.refills:
+		b.now = b.s.skew.now()
+		b.lease(f)
+	case op := <-b.s.returns:
+		b.now = b.s.skew.now()
+		b.ops = append(b.ops, op)
+	}
+	return true
 }
 
 // batch is one call to the store, and what comes of it.
@@ -76,17 +86,9 @@ type bundleInBatch struct {
 	at     int
 }
 
-func (b *batch) reset() {
-	clear(b.leases)
-	clear(b.bundles)
-	b.ops, b.leases, b.bundles = b.ops[:0], b.leases[:0], b.bundles[:0]
-	b.now = b.s.skew.now()
-}
-
 // fill adds what is waiting, as long as there is room.
 func (b *batch) fill() {
-	b.now = b.s.skew.now()
-	for len(b.ops) < maxOps {
+	for len(b.ops) < maxBatch {
 		select {
 		case j := <-b.s.asks:
 			b.add(j)
@@ -232,7 +234,7 @@ func (s *Sharer) handBack(ctx context.Context) error {
 		return true
 	})
 	for len(all) > 0 {
-		ops := all[:min(len(all), maxOps)]
+		ops := all[:min(len(all), maxBatch)]
 		all = all[len(ops):]
 		err := s.o.Gate.Do(ctx, func(ctx context.Context) error {
 			return s.o.Executor.Do(ctx, s.o.Node, ops, make([]Reply, len(ops)))
@@ -265,7 +267,7 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	}
 	s.leases.Owed(now, func(d Debt) bool {
 		owed = append(owed, d)
-		return len(owed) < maxOps || report()
+		return len(owed) < maxBatch || report()
 	})
 	if err == nil && len(owed) > 0 {
 		report()

@@ -208,35 +208,54 @@ func (e *leaseEntry) clear() {
 }
 
 // victim is the entry of a set that is missed the least: one that nobody has, then one that holds nothing, a denial,
-// credit, a debt; and never a lease on its way, if there is another. Of those that are alike, the one that asked least recently.
+// credit, a debt; and never a lease on its way, if there is another. Of those that are alike, that with the least debt, or
+// the one that asked least recently.
 func (t *leaseTable) victim(k *limiter.Key, now bucket.Ticks) (*leaseEntry, state) {
 	var least *leaseEntry
 	var leastState state
-	worst, age := math.MaxInt, uint32(0)
+	var lowest worth
 	set := t.set(k.Hash)
 	for i := range set {
 		e := &set[i]
 		s := e.load()
-		holds, old := e.worth(s, now), coarse(now)-e.at.Load()
-		if least == nil || holds < worst || holds == worst && old > age {
-			least, leastState, worst, age = e, s, holds, old
+		if w := e.worth(s, now); least == nil || w.less(lowest) {
+			least, leastState, lowest = e, s, w
 		}
 	}
 	return least, leastState
 }
 
-func (e *leaseEntry) worth(s state, now bucket.Ticks) int {
+// worth is how much would be lost with an entry.
+type worth struct {
+	kind int
+	debt bucket.Ticks
+	age  uint32
+}
+
+func (w worth) less(than worth) bool {
 	switch {
-	case s.terms() == 0:
-		return 0
-	case s&flagFlight != 0:
-		return 5
-	case bucket.Debt(bucket.Ticks(e.debt.Load()), now) > 0:
-		return 4
-	case s.credit() > 0 || s&flagUnknown != 0:
-		return 3
-	case bucket.Debt(bucket.Ticks(e.deny.Load()), now) > 0:
-		return 2
+	case w.kind != than.kind:
+		return w.kind < than.kind
+	case w.debt != than.debt:
+		return w.debt < than.debt
 	}
-	return 1
+	return w.age > than.age
+}
+
+func (e *leaseEntry) worth(s state, now bucket.Ticks) worth {
+	w := worth{debt: bucket.Debt(bucket.Ticks(e.debt.Load()), now), age: coarse(now) - e.at.Load()}
+	switch {
+	case s.terms() == 0: // nothing
+	case s&flagFlight != 0:
+		w.kind = 5
+	case w.debt > 0:
+		w.kind = 4
+	case s.credit() > 0 || s&flagUnknown != 0:
+		w.kind = 3
+	case bucket.Debt(bucket.Ticks(e.deny.Load()), now) > 0:
+		w.kind = 2
+	default:
+		w.kind = 1
+	}
+	return w
 }

@@ -94,7 +94,7 @@ func (e *leaseEntry) wanted(credit uint64, now bucket.Ticks, waiting uint64) uin
 		return max(waiting, 1)
 	}
 	const ahead = uint64(leaseAhead / coarseUnit)
-	elapsed := uint64(max(coarse(now)-e.at.Load(), 1))
+	elapsed := uint64(max(int32(coarse(now)-e.at.Load()), 1)) // negative: another worker's answer came after now
 	size := uint64(e.size.Load())
 	spent := size - min(size, credit) + min(waiting, math.MaxUint32)
 	was := max(uint64(e.demand.Load()), 1)

@@ -24,16 +24,15 @@ type Gate interface {
 	Do(ctx context.Context, call func(context.Context) error) error
 }
 
-// Defaults of [Options].
+// Defaults of [SharerOptions].
 const (
-	DefaultCommandTimeout = 10 * time.Millisecond
-	DefaultLeaseEntries   = 1 << 16
-	DefaultWorkers        = 10
+	DefaultLeaseEntries = 1 << 16
+	DefaultWorkers      = 10
 )
 
 // What a [Sharer] has waiting at most.
 const (
-	maxOps     = 128  // in one call to the store
+	maxBatch   = 128  // in one call to the store
 	maxAsks    = 4096 // questions, beyond which the store counts as away
 	maxRefills = 1024 // leases that nobody waits for
 	maxReturns = 4096 // that others will miss only as unused
@@ -41,8 +40,8 @@ const (
 	stopTimeout = time.Second
 )
 
-// Options are what a [Sharer] needs.
-type Options struct {
+// SharerOptions are what a [Sharer] needs.
+type SharerOptions struct {
 	Executor Executor // required
 	Gate     Gate     // required
 	// Node names this one among all: its leases are kept under that.
@@ -63,7 +62,7 @@ type Options struct {
 
 // Sharer keeps limits that nodes share. Between [Sharer.Run] and its end, it asks the store.
 type Sharer struct {
-	o       Options
+	o       SharerOptions
 	leases  *Leases
 	skew    clockSkew
 	grants  atomic.Uint64 // names of what is in flight
@@ -74,18 +73,19 @@ type Sharer struct {
 	refills chan *flight
 	returns chan Op
 
+	timers  sync.Pool
 	mu      sync.Mutex
 	flights map[flightKey]*flight
 
-	figures figures
+	figures sharerCounts
 }
 
 var _ limiter.Store = (*Sharer)(nil)
 
 // NewSharer makes one. It does nothing until it runs: all that asks is told that the store is away.
-func NewSharer(o Options) (*Sharer, error) {
+func NewSharer(o SharerOptions) (*Sharer, error) {
 	if o.Executor == nil || o.Gate == nil {
-		return nil, errors.New("sharing limits needs a store and a gate to it (set Options.Executor and Options.Gate)")
+		return nil, errors.New("sharing limits needs a store and a gate to it (set SharerOptions.Executor and SharerOptions.Gate)")
 	}
 	if o.LeaseShare < 0 || o.LeaseShare > 1 {
 		return nil, fmt.Errorf("a lease share of %v (set one above 0, at most 1)", o.LeaseShare)

@@ -15,7 +15,7 @@ func frozen() *fakeStore { return newFakeStore(func() time.Duration { return tim
 func TestStrictTakesWhatThereIs(t *testing.T) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(t, store, m, 3, nil)
-	l := n.share(t, tokens(10, time.Second, 10, policy.ConsistencyStrict))
+	l := n.share(t, tokenPolicy(10, time.Second, 10, policy.ConsistencyStrict))
 	for i := range 15 {
 		o, a := check(n, l, keyOf(1), m.instant(), 1)
 		if a != limiter.Decided || o.Admitted != (i < 10) {
@@ -33,7 +33,7 @@ func TestStrictTakesWhatThereIs(t *testing.T) {
 func TestLeasedTakesWhatThereIs(t *testing.T) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(t, store, m, 2, nil)
-	l := n.share(t, tokens(10_000, time.Second, 10_000, policy.ConsistencyLeased))
+	l := n.share(t, tokenPolicy(10_000, time.Second, 10_000, policy.ConsistencyLeased))
 	admitted := 0
 	for range 12_000 {
 		o, a := check(n, l, keyOf(1), m.instant(), 1)
@@ -57,8 +57,8 @@ func TestLeasedTakesWhatThereIs(t *testing.T) {
 func TestSmallBurstsActStrict(t *testing.T) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(t, store, m, 3, nil)
-	small := n.share(t, tokens(20, time.Second, 20, policy.ConsistencyLeased))
-	large := n.share(t, tokens(30, time.Second, 30, policy.ConsistencyLeased))
+	small := n.share(t, tokenPolicy(20, time.Second, 20, policy.ConsistencyLeased))
+	large := n.share(t, tokenPolicy(30, time.Second, 30, policy.ConsistencyLeased))
 	if !n.ActsStrict(small) || n.ActsStrict(large) {
 		t.Fatalf("strict: small %v, large %v", n.ActsStrict(small), n.ActsStrict(large))
 	}
@@ -77,9 +77,9 @@ func TestSmallBurstsActStrict(t *testing.T) {
 func TestAllOrNone(t *testing.T) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(t, store, m, 1, nil)
-	leased := n.share(t, tokens(100, time.Hour, 100, policy.ConsistencyLeased))
-	strict := n.share(t, tokens(100, time.Hour, 100, policy.ConsistencyStrict))
-	other := n.share(t, tokens(2, time.Hour, 2, policy.ConsistencyStrict))
+	leased := n.share(t, tokenPolicy(100, time.Hour, 100, policy.ConsistencyLeased))
+	strict := n.share(t, tokenPolicy(100, time.Hour, 100, policy.ConsistencyStrict))
+	other := n.share(t, tokenPolicy(2, time.Hour, 2, policy.ConsistencyStrict))
 	admitted := 0
 	for range 5 {
 		all := []limiter.Asking{
@@ -118,7 +118,7 @@ func TestAllOrNone(t *testing.T) {
 func TestStopReturnsUnusedLeases(t *testing.T) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(t, store, m, 1, nil)
-	l := n.share(t, tokens(10_000, time.Second, 10_000, policy.ConsistencyLeased))
+	l := n.share(t, tokenPolicy(10_000, time.Second, 10_000, policy.ConsistencyLeased))
 	for range 50 {
 		check(n, l, keyOf(1), m.instant(), 1)
 	}
@@ -136,7 +136,7 @@ func TestStopReturnsUnusedLeases(t *testing.T) {
 func TestAwayWhileTheGateIsShut(t *testing.T) {
 	store, m := frozen(), machine{time.Now()}
 	n := startPeer(t, store, m, 1, nil)
-	l := n.share(t, tokens(100, time.Second, 100, policy.ConsistencyLeased))
+	l := n.share(t, tokenPolicy(100, time.Second, 100, policy.ConsistencyLeased))
 	n.gate.closed.Store(true)
 	for range 30 {
 		if _, a := check(n, l, keyOf(1), m.instant(), 1); a != limiter.Away {

@@ -2,7 +2,6 @@ package ratesync
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/bucket"
@@ -13,8 +12,8 @@ import (
 // maxRounds is how often a question that others were faster for is asked again.
 const maxRounds = 64
 
-// part is what is known of one asking.
-type part struct {
+// askedPart is what is known of one asking.
+type askedPart struct {
 	h      *shared
 	flight *flight
 	op     int // of the bundle, or none, or gone
@@ -41,30 +40,35 @@ const (
 type question struct {
 	s        *Sharer
 	all      []limiter.Asking
-	parts    []part
+	parts    []askedPart
 	bundle   *bundle
 	deadline bucket.Ticks
 	timer    *time.Timer
 	rounds   int
 }
 
-// timers are used again: a question needs one for a millisecond.
-var timers = sync.Pool{New: func() any { t := time.NewTimer(time.Hour); t.Stop(); return t }}
-
 // Ask decides what limits could not by themselves. What asks for leases and what does not goes into one call.
 func (s *Sharer) Ask(ctx context.Context, all []limiter.Asking) {
 	s.figures.asks.Add(1)
 	now := s.skew.now()
-	var few [8]part
-	q := question{s: s, all: all, parts: append(few[:0], make([]part, len(all))...), deadline: now + ticksOf(s.o.CommandTimeout)}
+	var few [8]askedPart
+	q := question{s: s, all: all, parts: append(few[:0], make([]askedPart, len(all))...), deadline: now + ticksOf(s.o.CommandTimeout)}
 	if q.begin() && s.ready() {
-		q.timer = timers.Get().(*time.Timer)
-		q.timer.Reset(s.o.CommandTimeout)
+		q.timer = s.timer()
 		q.run(ctx, now)
 		q.timer.Stop()
-		timers.Put(q.timer)
+		s.timers.Put(q.timer)
 	}
 	q.finish(s.skew.now())
+}
+
+// timer is one that fires after the command timeout. They are used again: a question needs one for a millisecond.
+func (s *Sharer) timer() *time.Timer {
+	if t, ok := s.timers.Get().(*time.Timer); ok {
+		t.Reset(s.o.CommandTimeout)
+		return t
+	}
+	return time.NewTimer(s.o.CommandTimeout)
 }
 
 // begin finds out whose limits they are.
@@ -73,7 +77,7 @@ func (q *question) begin() bool {
 	for i := range q.all {
 		h, ok := q.all[i].Shared.(*shared)
 		ours = ours && ok && h.s == q.s
-		q.parts[i] = part{h: h, op: none}
+		q.parts[i] = askedPart{h: h, op: none}
 	}
 	return ours
 }
@@ -120,11 +124,11 @@ func (q *question) here(now bucket.Ticks) (rest bool) {
 }
 
 // denies tells whether a part keeps the others from taking.
-func denies(a *limiter.Asking, p *part) bool {
+func denies(a *limiter.Asking, p *askedPart) bool {
 	return p.state == partDecided && !a.Outcome.Admitted && !a.Peek && !a.Shadow
 }
 
-func (q *question) local(a *limiter.Asking, p *part, now bucket.Ticks) {
+func (q *question) local(a *limiter.Asking, p *askedPart, now bucket.Ticks) {
 	var answer limiter.Answer
 	if a.Peek {
 		a.Outcome, answer = q.s.leases.Peek(p.h.terms, a.Key, now, a.Hits)
@@ -255,7 +259,7 @@ func (q *question) collect(now bucket.Ticks) {
 }
 
 // reply takes over what came of one operation.
-func (q *question) reply(a *limiter.Asking, p *part, now bucket.Ticks) {
+func (q *question) reply(a *limiter.Asking, p *askedPart, now bucket.Ticks) {
 	b := q.bundle
 	if !b.answered() || b.err != nil {
 		p.state = partAway

@@ -3,6 +3,7 @@ package ratesync
 import (
 	"context"
 	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +21,7 @@ type fakeStore struct {
 	mu      sync.Mutex
 	buckets map[ID]*fakeBucket
 	ops     []Op // all that came
+	broken  map[ID]bool
 
 	// fault is asked before and after a call is done; an error loses the answer.
 	before, after func(ctx context.Context, ops []Op, replies []Reply) error
@@ -62,7 +64,7 @@ func (f *fakeStore) do(node string, ops []Op, replies []Reply) {
 	now := f.now()
 	denied := map[int]bool{}
 	for i := range ops {
-		if op := &ops[i]; op.Verb == Take && op.Group != 0 && f.free(op, now) < op.Hits {
+		if op := &ops[i]; op.Verb == Take && op.Group != 0 && (f.broken[op.ID] || f.free(op, now) < op.Hits) {
 			denied[op.Group] = true
 		}
 	}
@@ -95,6 +97,9 @@ func (f *fakeStore) free(op *Op, now time.Duration) uint64 {
 }
 
 func (f *fakeStore) op(node string, op *Op, now time.Duration, denied bool) (r Reply) {
+	if f.broken[op.ID] {
+		return Reply{Err: ErrState}
+	}
 	b := f.bucket(op, now)
 	free := f.free(op, now)
 	switch op.Verb {
@@ -203,10 +208,10 @@ type peer struct {
 	stop func() error
 }
 
-func startPeer(t testing.TB, store Executor, m machine, nodes int, change func(*Options)) *peer {
+func startPeer(t testing.TB, store Executor, m machine, nodes int, change func(*SharerOptions)) *peer {
 	t.Helper()
 	n := &peer{gate: &openGate{}}
-	o := Options{Executor: store, Gate: n.gate, Node: t.Name(), Clock: m.ticks, CommandTimeout: time.Second, Entries: 1024, Workers: 2}
+	o := SharerOptions{Executor: store, Gate: n.gate, Node: t.Name(), Clock: m.ticks, CommandTimeout: time.Second, Entries: 1024, Workers: 2}
 	if change != nil {
 		change(&o)
 	}
@@ -220,7 +225,7 @@ func startPeer(t testing.TB, store Executor, m machine, nodes int, change func(*
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
 	for !n.running.Load() {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	n.stop = sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() { _ = n.stop() })
@@ -236,7 +241,7 @@ func (n *peer) share(t testing.TB, p policy.Policy) limiter.Shared {
 	return s
 }
 
-func tokens(limit uint64, window time.Duration, burst uint64, c policy.Consistency) policy.Policy {
+func tokenPolicy(limit uint64, window time.Duration, burst uint64, c policy.Consistency) policy.Policy {
 	return policy.Policy{Name: "p", Scope: policy.ScopePerUser, Limit: limit, Window: window, Burst: burst,
 		Algorithm: policy.AlgorithmTokenBucket, Consistency: c, Layer: policy.LayerL7}
 }

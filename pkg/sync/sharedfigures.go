@@ -22,8 +22,8 @@ type Figures struct {
 	Forgotten uint64 // debts that the table had no room for
 }
 
-// figures are those, as they grow. A decision that needs no store touches none.
-type figures struct {
+// sharerCounts are those, as they grow. A decision that needs no store touches none.
+type sharerCounts struct {
 	asks, waits, away, busy, contended, expired, late, refills atomic.Uint64
 	calls, ops, failed, broken, returned, dropped, reported    atomic.Uint64
 }
