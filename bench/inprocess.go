@@ -108,15 +108,23 @@ type latencies struct {
 // rate is checks per second.
 func (l *latencies) rate() float64 { return float64(l.Checks) / l.Took.Seconds() }
 
-// timeChecks times each check of several workers. The clock's own cost is in the figures.
-func timeChecks(c *contender, keys, workers int, d time.Duration) (latencies, error) {
+// timeChecks times each check of several workers, which make one after the other, or one in every pace. The clock's own cost is in
+// the figures.
+func timeChecks(c *contender, keys, workers int, pace, d time.Duration) (latencies, error) {
 	all, errs := make([]histogram, workers), make([]error, workers)
 	var wg sync.WaitGroup
 	start := time.Now()
 	for w := range workers {
 		wg.Go(func() {
 			self, h := newWorker(w), &all[w]
+			due := time.Duration(0)
 			for before := time.Since(start); before < d; {
+				if before < due {
+					time.Sleep(due - before) // as a server waits for requests: several come at once
+					before = time.Since(start)
+					continue
+				}
+				due += pace
 				if _, errs[w] = c.check(self, self.below(keys)); errs[w] != nil {
 					return
 				}

@@ -37,7 +37,7 @@ func engine(_ context.Context, o options, r *report) error {
 	if err := c.fill(manyKeys); err != nil {
 		return err
 	}
-	l, err := timeChecks(c, manyKeys, runtime.GOMAXPROCS(0), o.each)
+	l, err := timeChecks(c, manyKeys, runtime.GOMAXPROCS(0), 0, o.each)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/weir-limiter/weir/internal/bench"
 )
 
 // What is asked of Redis for each check, and by whom.
@@ -55,7 +57,7 @@ func newRedisRate(pool *redis.Client, k *keys) *contender {
 // measureTimed lets contenders take turns with so many workers, and returns what each did in each round.
 func measureTimed(all []*contender, keys, workers int, o options) (map[string][]latencies, error) {
 	for _, c := range all { // scripts are loaded, connections made
-		if _, err := timeChecks(c, keys, workers, o.each/4); err != nil {
+		if _, err := timeChecks(c, keys, workers, 0, o.each/4); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
@@ -64,7 +66,7 @@ func measureTimed(all []*contender, keys, workers int, o options) (map[string][]
 		for i := range all {
 			c := all[(i+round)%len(all)]
 			runtime.GC()
-			l, err := timeChecks(c, keys, workers, o.each)
+			l, err := timeChecks(c, keys, workers, 0, o.each)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -83,11 +85,14 @@ func ratesOf(all []latencies) []float64 {
 	return rates
 }
 
-// quantilesOf are those of the rounds, and which it is that pick picks.
-func quantilesOf(all []latencies, pick func(*latencies) time.Duration) []float64 {
+// median is that of a quantile over the rounds.
+func median(all []latencies, quantile func(*latencies) time.Duration) float64 {
 	out := make([]float64, len(all))
 	for i := range all {
-		out[i] = float64(pick(&all[i]))
+		out[i] = float64(quantile(&all[i]))
 	}
-	return out
+	return bench.Summarise(out).Median
 }
+
+func p99(l *latencies) time.Duration  { return l.P99 }
+func p999(l *latencies) time.Duration { return l.P999 }
