@@ -1,6 +1,7 @@
 package ratesync
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -38,7 +39,9 @@ type Options struct {
 	URLs     []string
 	Cluster  bool
 	Sentinel *Sentinel
-	// User and Password are files that have them, and go before those of the URL. They are read once.
+	// Username is the ACL user; User and Password are files that have user and password. All go before those of the URL, and
+	// files are read once.
+	Username       string
 	User, Password string
 	TLS            TLS
 
@@ -55,7 +58,8 @@ type Sentinel struct {
 	Master    string
 	Addresses []string // host:port of sentinels
 	DB        int
-	// User and Password are files that have the sentinels' own.
+	// Username, or the file User, and the file Password are for the sentinels themselves.
+	Username       string
 	User, Password string
 }
 
@@ -206,10 +210,13 @@ func (o *Options) logins(u *redis.UniversalOptions, secrets *[]string) error {
 		if err != nil {
 			return err
 		}
-		u.SentinelUsername, u.SentinelPassword = user, password
+		u.SentinelUsername, u.SentinelPassword = cmp.Or(s.Username, user), password
 		if password != "" {
 			*secrets = append(*secrets, password)
 		}
+	}
+	if o.Username != "" {
+		u.Username = o.Username
 	}
 	if o.User == "" && o.Password == "" {
 		return nil
