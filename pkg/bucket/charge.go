@@ -110,29 +110,6 @@ func (t *Table) refund(hash uint64, cost Ticks, tokens uint32) bool {
 	return false
 }
 
-// Adjust moves the TAT of the bucket that hash names by so many ticks, for what the source did elsewhere: on from now if
-// the bucket is full, and never back by more than what it owes means. It counts no use. False if the source has no entry,
-// or if every swap was lost.
-func (t *Table) Adjust(hash uint64, now Ticks, by int64) bool {
-	set, fingerprint := t.set(hash), Fingerprint(hash)
-	for range maxTries {
-		e := find(set, fingerprint)
-		if e == nil {
-			return false
-		}
-		tat := Ticks(e.tat.Load())
-		debt := Debt(tat, now)
-		if debt == 0 && by <= 0 {
-			return true
-		}
-		next := now + debt + Ticks(max(by, -int64(debt)))
-		if e.tat.CompareAndSwap(uint64(tat), uint64(next)) {
-			return true
-		}
-	}
-	return false
-}
-
 // RefundLast is Refund if nobody has charged the bucket since Take made its TAT what is given here.
 func (t *Table) RefundLast(hash uint64, l *Limit, tokens uint64, tat Ticks) {
 	if e := find(t.set(hash), Fingerprint(hash)); e != nil && e.tat.CompareAndSwap(uint64(tat), uint64(l.Refund(tat, tokens))) {
