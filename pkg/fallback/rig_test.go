@@ -142,4 +142,3 @@ func (r *rig) want(t testing.TB, breaker string, available bool) {
 		t.Fatalf("state %+v, ready %v; want %s, available %v", s, r.Ready(), breaker, available)
 	}
 }
-
