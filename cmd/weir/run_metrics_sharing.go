@@ -21,7 +21,7 @@ func (d *daemon) Cluster() metrics.Cluster {
 	}
 	c.Store = s.storeMetrics(time.Now())
 	c.Store.PolicySet, c.Store.PolicyRefused = d.cluster.version(), d.cluster.refusing()
-	c.Reconcile, c.Alerts = reconcileMetrics(s.kernel), alertMetrics(s.webhook, s.guard.State().AlertsDropped)
+	c.Reconcile, c.Alerts = reconcileMetrics(s.reconciling()), alertMetrics(s.webhook, s.guard.State().AlertsDropped)
 	return c
 }
 
@@ -53,11 +53,18 @@ func (s *sharing) heartbeatAge(m ratesync.MembershipState, now time.Time) time.D
 	return max(0, now.Sub(since))
 }
 
-func reconcileMetrics(r *ratesync.Reconciling) *metrics.Reconcile {
-	if r == nil {
+// reconciling are the figures of what keeps the kernel's limits the cluster's; nil: nothing does.
+func (s *sharing) reconciling() *ratesync.ReconcilingStats {
+	if s.kernel == nil {
 		return nil
 	}
-	s := r.Stats()
+	return s.kernel.stats()
+}
+
+func reconcileMetrics(s *ratesync.ReconcilingStats) *metrics.Reconcile {
+	if s == nil {
+		return nil
+	}
 	return &metrics.Reconcile{
 		Tracked: s.Tracked, Deferred: s.Deferred, Reported: s.Reports, Refused: s.Refused + s.Dropped, Shed: s.Shed,
 		Rounds: s.Rounds, Failed: s.Failed, Lag: s.Lag,
@@ -91,7 +98,7 @@ func (s *sharing) overAdmission(p *policy.Policy) float64 {
 		return 0
 	}
 	c := p.Consistency
-	if c == policy.ConsistencyReconciled && s.kernel == nil || c == "" {
+	if c == policy.ConsistencyReconciled && s.reconciling() == nil || c == "" {
 		c = policy.ConsistencyLocal // nobody tells the others
 	}
 	b := ratesync.Bounding{Nodes: s.members.Nodes(), LeaseShare: s.config.LeaseShare, Interval: s.config.Interval}
