@@ -54,6 +54,9 @@ func (m *model) open() {
 
 // probe is what came of a probe.
 func (m *model) probe(err error) {
+	if !fallback.IsFailure(err) && !errors.Is(err, context.Canceled) {
+		err = nil // the store answered
+	}
 	switch {
 	case err == nil && !m.ready:
 		m.good++

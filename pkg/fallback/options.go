@@ -16,7 +16,7 @@ type Options struct {
 	// Recover is called before calls go to the store, at the start and whenever it is back: it tells the store what this
 	// node owes. An error keeps the store away. It has to return when ctx ends. nil: nothing has to be done.
 	Recover func(ctx context.Context) error
-	// IsFailure tells which errors of calls say that the store can't be used: nil: [IsFailure].
+	// IsFailure tells which errors of calls and probes say that the store can't be used: nil: [IsFailure].
 	IsFailure func(err error) bool
 
 	Failures         uint32        // in a row that open the breaker: 5

@@ -247,7 +247,7 @@ func (l *Leases) outcome(t *Terms, e *leaseEntry, now bucket.Ticks, credit uint6
 func (l *Leases) denied(t *Terms, e *leaseEntry, now bucket.Ticks, hits, credit uint64) (limiter.Outcome, limiter.Answer) {
 	deny := e.deny.Load()
 	wait := bucket.Debt(bucket.Ticks(deny), now)
-	if wait == 0 || wait > t.longest+ticksOf(time.Second) || hits <= deny&denyHits {
+	if wait == 0 || wait > t.longest+ticksOf(time.Second) || hits <= deny&denyHits || e.doubtful(wait, now) {
 		return limiter.Outcome{}, limiter.Ask
 	}
 	o := l.outcome(t, e, now, credit)
@@ -257,6 +257,13 @@ func (l *Leases) denied(t *Terms, e *leaseEntry, now bucket.Ticks, hits, credit 
 	o.Admitted, o.Remaining, o.RetryAfter, o.Found = false, min(o.Remaining, hits-1), roundUp(wait), [2]bucket.Ticks{}
 	o.ResetAfter = max(o.ResetAfter, o.RetryAfter)
 	return o, limiter.Decided
+}
+
+// doubtful tells whether a denial is so old that the store is asked again, as somebody may have reset the bucket: after an
+// eighth of the wait, but not before a second. A wait of a minute is some thirty questions, and not one for each request.
+func (e *leaseEntry) doubtful(wait, now bucket.Ticks) bool {
+	age := coarse(now) - e.at.Load()
+	return age >= uint32(time.Second/coarseUnit) && uint64(age)*7 >= uint64(wait>>coarseShift)
 }
 
 // Refund takes back hits that were admitted, and returns those that the store has to hear of: it is more than this node may hold.

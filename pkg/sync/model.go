@@ -10,7 +10,7 @@ import (
 const (
 	exact      = 1<<53 - 1 // up to which Lua's numbers are whole
 	grace      = 10_000    // milliseconds that a bucket is kept when it is full
-	mostLeases = 4096      // nodes whose last leases a bucket remembers
+	mostLeases = 4096      // fields of a bucket from which on it forgets what nodes had last
 	lateLeases = 1024      // leases ago that one is still known as late
 )
 
@@ -244,13 +244,10 @@ func (l *modelLease) late(known bool, seq uint32) (late, same bool) {
 	return late, late && ago == 0
 }
 
-// remember keeps a node's lease, and forgets all others if there are too many: of nodes that are gone.
-func remember(leases map[string]modelLease, others int, node string, l modelLease) map[string]modelLease {
+// remember keeps a node's lease.
+func remember(leases map[string]modelLease, node string, l modelLease) map[string]modelLease {
 	if leases == nil {
 		leases = map[string]modelLease{}
-	}
-	if _, known := leases[node]; !known && len(leases)+others >= mostLeases {
-		clear(leases)
 	}
 	leases[node] = l
 	return leases

@@ -7,6 +7,7 @@ type bucketHash struct {
 	d, t, c  float64
 	reported bool
 	leases   map[string]modelLease
+	reports  map[string]uint32 // the last of each node
 	expires  float64
 }
 
@@ -15,7 +16,9 @@ type modelBucket struct {
 	id                                          ID
 	d, c                                        float64
 	lease                                       modelLease
+	last                                        uint32 // report; 0: none
 	known, behind, dirty, gone, leased, counted bool
+	told, crowd                                 bool // crowd: a node is new to the bucket
 }
 
 func (s *modelBucket) load(t *modelTurn, id ID, o *operation) {
@@ -25,6 +28,7 @@ func (s *modelBucket) load(t *modelTurn, id ID, o *operation) {
 		return
 	}
 	s.lease, s.known = h.leases[t.node]
+	s.last = h.reports[t.node]
 	s.behind = t.now < h.t
 	s.d, s.c = max(0, min(h.d-float64(max(0, t.now-h.t)*o.p1), o.p2)), h.c
 }
@@ -49,20 +53,35 @@ func (s *modelBucket) save(t *modelTurn, o *operation) {
 		t.m.buckets[s.id] = h
 		t.grown()
 	}
+	if s.crowd && h.fields() >= mostLeases {
+		clear(h.leases)
+		clear(h.reports)
+	}
 	if s.leased {
-		others := 0
-		if h.t != 0 {
-			others = 2
+		h.leases = remember(h.leases, t.node, s.lease)
+	}
+	if s.told {
+		if h.reports == nil {
+			h.reports = map[string]uint32{}
 		}
-		if h.reported {
-			others++
-		}
-		h.leases = remember(h.leases, others, t.node, s.lease)
+		h.reports[t.node] = s.last
 	}
 	h.d, h.t, h.expires = s.d, t.now, t.expires(math.Ceil(s.d/o.p1))
 	if s.counted {
 		h.c, h.reported = s.c, true
 	}
+}
+
+// fields is how many the hash has.
+func (h *bucketHash) fields() int {
+	n := len(h.leases) + len(h.reports)
+	if h.t != 0 {
+		n += 2
+	}
+	if h.reported {
+		n++
+	}
+	return n
 }
 
 func (s *modelBucket) figures(_ *modelTurn, o *operation, f *figures) {
@@ -90,10 +109,7 @@ func (s *modelBucket) do(t *modelTurn, o *operation, f *figures) bool {
 	case Return:
 		s.giveBack(t, o)
 	case Report:
-		if o.hits > 0 {
-			s.d, s.c = min(o.p2, s.d+o.hits), min(exact, s.c+o.hits)
-			s.dirty, s.counted = true, true
-		}
+		s.report(o)
 		f.total = s.c
 	}
 	return true
@@ -143,12 +159,27 @@ func (s *modelBucket) lend(t *modelTurn, o *operation, f *figures) {
 	if got > 0 || back > 0 {
 		s.dirty = true
 		if o.seq != 0 {
+			s.crowd = s.crowd || !s.known
 			s.lease, s.leased, s.known = modelLease{seq: o.seq, got: got}, true, true
 		}
 	} else {
 		s.denied(t, o)
 	}
 	f.granted = got
+}
+
+func (s *modelBucket) report(o *operation) {
+	if o.hits > 0 && (o.seq == 0 || s.last != o.seq) {
+		s.d, s.c = min(o.p2, s.d+o.hits), min(exact, s.c+o.hits)
+		s.dirty, s.counted = true, true
+		if o.seq != 0 {
+			s.crowd = s.crowd || s.last == 0
+			s.last, s.told = o.seq, true
+		}
+	}
+	if o.want > s.d {
+		s.d, s.dirty = min(o.p2, o.want), true
+	}
 }
 
 func (s *modelBucket) giveBack(t *modelTurn, o *operation) {

@@ -15,6 +15,7 @@ type modelWindow struct {
 	w, c, p, t, u                      float64
 	lease                              modelLease
 	known, behind, dirty, gone, leased bool
+	crowd                              bool // a node is new to the bucket
 }
 
 // begin is when the window began that a time is in.
@@ -63,20 +64,30 @@ func (s *modelWindow) save(t *modelTurn, o *operation) {
 		return
 	}
 	h := t.m.windows[s.id]
-	others := 5
 	if h == nil {
-		h, others = new(windowHash), 0
+		h = new(windowHash)
 		t.m.windows[s.id] = h
 		t.grown()
 	}
 	if s.leased {
-		h.leases = remember(h.leases, others, t.node, s.lease)
+		if s.crowd && h.fields() >= mostLeases {
+			clear(h.leases)
+		}
+		h.leases = remember(h.leases, t.node, s.lease)
 	}
 	length := o.p1
 	if o.kind == 4 {
 		length *= 2
 	}
 	h.w, h.c, h.p, h.t, h.u, h.expires = s.w, s.c, s.p, s.t, s.u, t.expires(s.w+length-t.now)
+}
+
+// fields is how many the hash has.
+func (h *windowHash) fields() int {
+	if h.w == 0 {
+		return 0
+	}
+	return 5 + len(h.leases)
 }
 
 func (s *modelWindow) covered(t *modelTurn, o *operation) float64 {
@@ -205,6 +216,7 @@ func (s *modelWindow) lend(t *modelTurn, o *operation, f *figures) {
 	if got > 0 || given {
 		s.dirty = true
 		if o.seq != 0 {
+			s.crowd = s.crowd || !s.known
 			s.lease, s.leased, s.known = modelLease{o.seq, got, s.w}, true, true
 		}
 	} else {

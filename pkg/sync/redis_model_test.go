@@ -71,6 +71,9 @@ func drawOp(t *rapid.T, limits []*Limit) Op {
 	case Lease:
 		op.Want, op.Back = op.Hits+some.Draw(t, "more"), some.Draw(t, "back")
 		op.Seq = rapid.Uint32Range(0, 6).Draw(t, "seq")
+	case Report:
+		op.Seq = rapid.Uint32Range(0, 6).Draw(t, "seq")
+		op.Want = min(some.Draw(t, "debt"), l.Burst)
 	case Take:
 		op.Group = rapid.SampledFrom([]int{0, 0, 1, -2}).Draw(t, "group")
 	}

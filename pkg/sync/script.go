@@ -113,7 +113,10 @@ func prepare(op *Op) (operation, error) {
 	}
 	o := operation{
 		verb: op.Verb, kind: k.kind, family: k.family, group: op.Group, seq: op.Seq,
-		hits: tokens(op.Hits), want: tokens(max(op.Want, op.Hits)), back: tokens(op.Back), name: op.Grant,
+		hits: tokens(op.Hits), want: tokens(op.Want), back: tokens(op.Back), name: op.Grant,
+	}
+	if op.Verb == Lease {
+		o.want = max(o.want, o.hits)
 	}
 	if k.family == buckets {
 		if l.Burst == 0 {

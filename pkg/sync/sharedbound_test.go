@@ -36,7 +36,7 @@ func (f *flow) admit(at time.Duration, hits uint64) {
 // slow makes a store answer after a while, by which time it has decided for as long on average.
 func (f *fakeStore) slow(by time.Duration) {
 	wait := func(context.Context, []Op, []Reply) error { time.Sleep(by / 2); return nil }
-	f.before, f.after = wait, wait
+	f.fail(wait, wait)
 }
 
 // offer asks for one hit at a time, so many a second, for some time.

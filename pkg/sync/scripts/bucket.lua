@@ -1,10 +1,10 @@
 -- token_bucket and leaky_bucket: a hash of d, the debt in tokens when it was t, c, all that was reported, and n:<node>, the
--- number of that node's last lease and what it got. o.p1 is the rate in tokens a microsecond, o.p2 the burst.
+-- number of that node's last lease and what it got, and r:<node>, that of its last report. o.p1 is the rate in tokens a microsecond, o.p2 the burst.
 do
   local bucket = {}
 
   function bucket.load(key, o)
-    local v = fields(key, 'd', 't', 'c', node)
+    local v = fields(key, 'd', 't', 'c', node, reporter)
     if v == nil then return BAD end
     local s = { key = key, d = 0, c = 0, seq = 0, got = 0 }
     if v == false then return s end
@@ -16,6 +16,10 @@ do
       if not (s.seq and s.got) then return BAD end
       s.known = true
     end
+    if v[5] then
+      s.last = whole(v[5], 4294967295)
+      if not s.last then return BAD end
+    end
     -- A clock that was set back ages nothing, and is followed by the first who may write.
     s.behind = now < t
     s.d, s.c = max(0, min(d - max(0, now - t) * o.p1, o.p2)), c
@@ -24,16 +28,17 @@ do
 
   function bucket.copy(s)
     return { key = s.key, d = s.d, c = s.c, seq = s.seq, got = s.got, known = s.known, behind = s.behind,
-      dirty = s.dirty, gone = s.gone, leased = s.leased, new = s.new, reported = s.reported }
+      dirty = s.dirty, gone = s.gone, leased = s.leased, new = s.new, reported = s.reported, last = s.last, told = s.told, first = s.first }
   end
 
   function bucket.save(s, o)
     if s.gone then call('DEL', s.key) end
     if not s.dirty then return end
-    if s.leased and s.new then remember(s.key) end
+    if s.leased and s.new or s.told and s.first then remember(s.key) end
     call('HSET', s.key, 'd', s.d, 't', now)
     if s.reported then call('HSET', s.key, 'c', s.c) end
     if s.leased then call('HSET', s.key, node, string.format('%.0f:%.0f', s.seq, s.got)) end
+    if s.told then call('HSET', s.key, reporter, s.last) end
     call('PEXPIRE', s.key, ceil(ceil(s.d / o.p1) / 1000) + GRACE)
   end
 
@@ -108,10 +113,12 @@ do
   end
 
   bucket[4] = function(s, o, r)
-    if o.hits > 0 then
+    if o.hits > 0 and (o.seq == 0 or s.last ~= o.seq) then
       s.d, s.c = min(o.p2, s.d + o.hits), min(EXACT, s.c + o.hits)
       s.dirty, s.reported = true, true
+      if o.seq ~= 0 then s.first, s.last, s.told = s.first or not s.last, o.seq, true end
     end
+    if o.want > s.d then s.d, s.dirty = min(o.p2, o.want), true end
     out[r + 8] = s.c
   end
 

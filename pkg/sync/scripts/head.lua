@@ -8,7 +8,7 @@ local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local find, match = string.find, string.match
 local EXACT, TOKENS, NEVER, GRACE = 9007199254740991, 2199023255552, -1, 10000
 local BAD = {}
-local now, node = ARGV[1], 'n:' .. ARGV[2]
+local now, node, reporter = ARGV[1], 'n:' .. ARGV[2], 'r:' .. ARGV[2]
 if now == '' then
   local t = call('TIME')
   now = t[1] * 1000000 + t[2]
@@ -43,14 +43,14 @@ local function fields(key, ...)
   return false
 end
 
--- MOSTLEASES is how many nodes' last leases a bucket remembers; more are nodes that are gone.
+-- MOSTLEASES is of how many nodes a bucket remembers the last lease or report; more are nodes that are gone.
 local MOSTLEASES = 4096
 
--- remember makes room for a node that had no lease of this bucket.
+-- remember makes room for a node that is new to this bucket.
 local function remember(key)
   if call('HLEN', key) < MOSTLEASES then return end
   for _, name in ipairs(call('HKEYS', key)) do
-    if find(name, '^n:') then call('HDEL', key, name) end
+    if find(name, '^[nr]:') then call('HDEL', key, name) end
   end
 end
 
