@@ -49,6 +49,9 @@ func openSharing(c *config.Config, log *slog.Logger) (_ *sharing, err error) {
 	if c.Redis == nil {
 		return nil, nil
 	}
+	if err := c.Redis.CheckSecrets(); err != nil {
+		return nil, err
+	}
 	s := &sharing{log: log, config: *c.Redis}
 	defer func() {
 		if err != nil {
