@@ -31,8 +31,8 @@ policies:
 `, limit)
 }
 
-// startRedis starts a Redis of the test's own, and gives its socket and what kills it.
-func startRedis(t *testing.T) (string, func()) {
+// startSocketRedis starts a Redis of the test's own, and gives its socket and what kills it.
+func startSocketRedis(t *testing.T) (string, func()) {
 	t.Helper()
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "redis.sock")
@@ -193,7 +193,7 @@ func (m *member) version() uint64 {
 // TestClusterPolicies walks through the commands with two nodes, one of which has another file.
 func TestClusterPolicies(t *testing.T) {
 	t.Parallel()
-	socket, _ := startRedis(t)
+	socket, _ := startSocketRedis(t)
 	a := newMember(t, "node-a", socket, t.TempDir(), fileOf(1))
 	b := newMember(t, "node-b", socket, t.TempDir(), fileOf(2))
 	if out := a.ok("policy", "list", "--cluster"); !strings.Contains(out, "no policies of its own") {
@@ -260,7 +260,7 @@ func TestClusterPolicies(t *testing.T) {
 // TestClusterPoliciesAndFiles: a reload keeps the cluster's set, takes the rest of the file, and its policies when the set is gone.
 func TestClusterPoliciesAndFiles(t *testing.T) {
 	t.Parallel()
-	socket, _ := startRedis(t)
+	socket, _ := startSocketRedis(t)
 	a := newMember(t, "node-a", socket, t.TempDir(), fileOf(1))
 	a.ok("policy", "apply", "--cluster", "-f", writeConfig(t, fileOf(3)))
 	a.write(fileOf(7))
@@ -293,7 +293,7 @@ func TestClusterPoliciesAndFiles(t *testing.T) {
 // TestClusterPoliciesRefused: a node that can't take a set says so, and keeps what it has; who is asked for it refuses it.
 func TestClusterPoliciesRefused(t *testing.T) {
 	t.Parallel()
-	socket, _ := startRedis(t)
+	socket, _ := startSocketRedis(t)
 	a := newMember(t, "node-a", socket, t.TempDir(), fileOf(1))
 	kernel := "policies:\n  - {name: per-ip, scope: per_ip, limit: 3, window: 1m, layer: kernel}\n"
 	a.fails(exitFailure, "this daemon limits requests alone", "policy", "apply", "--cluster", "-f", writeConfig(t, kernel))
@@ -330,7 +330,7 @@ func TestClusterPoliciesRefused(t *testing.T) {
 // TestClusterPoliciesWithoutRedis: a start without Redis has the last set, and a reload of the file does not undo it.
 func TestClusterPoliciesWithoutRedis(t *testing.T) {
 	t.Parallel()
-	socket, kill := startRedis(t)
+	socket, kill := startSocketRedis(t)
 	dir := t.TempDir()
 	a := newMember(t, "node-a", socket, dir, fileOf(1))
 	a.ok("policy", "apply", "--cluster", "-f", writeConfig(t, fileOf(3)))
@@ -357,7 +357,7 @@ func TestClusterPoliciesWithoutRedis(t *testing.T) {
 // TestClusterPoliciesForce: what can't be read is in the way of nobody who knows it.
 func TestClusterPoliciesForce(t *testing.T) {
 	t.Parallel()
-	socket, _ := startRedis(t)
+	socket, _ := startSocketRedis(t)
 	a := newMember(t, "node-a", socket, t.TempDir(), fileOf(1))
 	if err := redisClient(t, socket).Set(t.Context(), "weir:policies", "x", 0).Err(); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ type daemon struct {
 	origin   server.Config
 	packets  *packets // nil: the file asked nothing of the kernel when the daemon started
 	requests *requests
+	sharing  *sharing         // with other nodes; nil: the file has no redis
 	cluster  *clusterPolicies // nil: the file has no redis
 	open     listeners
 	metrics  http.Handler

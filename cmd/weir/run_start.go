@@ -53,7 +53,15 @@ func openDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ 
 	d.token.Store(&token)
 	d.further.Store(&c.Server.RLSConfig)
 	d.content = d.withFurther(content)
-	if d.requests, err = newRequests(c, log); err != nil {
+	if d.sharing, err = openSharing(c, log); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if d.requests, err = newRequests(c, d.sharing, log); err != nil {
 		return nil, err
 	}
 	if kernelNeed(c) != "" {
@@ -62,11 +70,12 @@ func openDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ 
 		}
 		d.stateDir = d.packets.dir.Name()
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.close())
+	if d.sharing != nil {
+		if err := makePolicyCache(c); err != nil {
+			return nil, err
 		}
-	}()
+		d.openClusterPolicies(d.sharing.slow, d.sharing.name)
+	}
 	// Before anything changes: an address in use shows that something is wrong.
 	if d.open, err = listen(ctx, e.runDir, c.Server); err != nil {
 		return nil, err
@@ -113,6 +122,9 @@ func (d *daemon) components() []func(context.Context) error {
 		if d.packets.top != nil {
 			all = append(all, d.packets.runTop)
 		}
+	}
+	if d.sharing != nil {
+		all = append(all, d.sharing.components()...)
 	}
 	if d.cluster != nil {
 		all = append(all, d.cluster.follower.Run)
@@ -163,6 +175,9 @@ func buildInfo() metrics.Build {
 // close gives up the listeners and the state directory.
 func (d *daemon) close() error {
 	err := d.open.close()
+	if d.sharing != nil {
+		err = errors.Join(err, d.sharing.close())
+	}
 	if d.packets != nil {
 		err = errors.Join(err, d.packets.close())
 	}
