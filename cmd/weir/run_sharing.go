@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/fallback"
@@ -38,6 +39,7 @@ type sharing struct {
 	webhook *fallback.Webhook // nil: nobody is told
 	members *ratesync.Membership
 	sharer  *ratesync.Sharer
+	kernel  *sharedKernel // nil: the daemon has nothing to do with packets
 }
 
 var _ ratesync.Gate = (*sharing)(nil)
@@ -145,13 +147,26 @@ func makePolicyCache(c *config.Config) error {
 	return nil
 }
 
-// components are what runs until the daemon ends.
-func (s *sharing) components() []func(context.Context) error {
-	all := []func(context.Context) error{s.guard.Run, s.members.Run, s.sharer.Run}
+// run shares counts until ctx ends. The heartbeats end last: a probe of the guard's would tell the others that this node is
+// there again, and until then its leases are handed back.
+func (s *sharing) run(ctx context.Context) error {
+	all := []func(context.Context) error{s.guard.Run, s.sharer.Run}
 	if s.webhook != nil {
 		all = append(all, s.webhook.Run)
 	}
-	return all
+	if s.kernel != nil {
+		all = append(all, s.kernel.Run)
+	}
+	beating, end := context.WithCancel(context.WithoutCancel(ctx))
+	beats := make(chan error, 1)
+	go func() { beats <- s.members.Run(beating) }()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, component := range all {
+		g.Go(func() error { return component(ctx) })
+	}
+	err := g.Wait()
+	end()
+	return errors.Join(err, <-beats)
 }
 
 // close ends all connections.
