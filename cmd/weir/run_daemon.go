@@ -25,6 +25,8 @@ type daemon struct {
 	origin   server.Config
 	packets  *packets // nil: the file asked nothing of the kernel when the daemon started
 	requests *requests
+	sharing  *sharing         // with other nodes; nil: the file has no redis
+	cluster  *clusterPolicies // nil: the file has no redis
 	open     listeners
 	metrics  http.Handler
 
@@ -126,5 +128,7 @@ func (d *daemon) Config() server.Config {
 	if warning := d.requests.inForce.Load().verifier.warning(); warning != "" {
 		c.Warnings = []string{warning}
 	}
+	c.ClusterVersion = d.cluster.version()
+	c.Warnings = append(c.Warnings, d.cluster.warnings()...)
 	return c
 }

@@ -91,8 +91,13 @@ func writeDaemon(p *page, v *daemonView) {
 	for _, w := range v.Warnings {
 		g.add(cell{"warning", faint}, cell{w, yellow})
 	}
+	lasts := lastsUntilReload
+	if v.ClusterVersion > 0 {
+		lasts = lastsBesides
+		g.field("policies", "version %d of the cluster's, instead of the file's", v.ClusterVersion)
+	}
 	if v.Applied != nil {
-		g.field("policies", "changed by the admin API at %s, %s", localTime(*v.Applied), lastsUntilReload)
+		g.field("policies", "changed by the admin API at %s, %s", localTime(*v.Applied), lasts)
 	}
 	if v.Failed != nil {
 		for _, fault := range v.Failed.Errors {

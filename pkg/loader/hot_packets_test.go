@@ -302,7 +302,7 @@ func TestAFloodOfHotSourcesIsBounded(t *testing.T) {
 }
 
 // Two CPUs that pass one multiple at once: one of them announces it, and not both or neither.
-func TestEveryMultipleIsAnnouncedOnce(t *testing.T) {
+func TestCPUsAnnounceEveryMultipleOnce(t *testing.T) {
 	const burst, shift = 1 << 22, 5
 	a := newAnnouncer(t, HookXDP, 1<<24, reconciledPolicy("p", burst))
 	a.listen(forEver, shift)

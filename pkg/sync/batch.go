@@ -246,10 +246,13 @@ func (s *Sharer) handBack(ctx context.Context) error {
 	return nil
 }
 
+// Lost says that the store lost its data: the next Recover tells it what this node knows of its buckets.
+func (s *Sharer) Lost() { s.lost.Store(true) }
+
 // Recover reports what was spent while the store was away, and forgets it. It has to be called before the store is asked again. What
 // could not be reported is still owed when it fails.
 func (s *Sharer) Recover(ctx context.Context) error {
-	now := s.skew.now()
+	now, lost := s.skew.now(), s.lost.Load()
 	var owed []Debt
 	var err error
 	report := func() bool {
@@ -265,12 +268,15 @@ func (s *Sharer) Recover(ctx context.Context) error {
 		owed = owed[:0]
 		return err == nil
 	}
-	s.leases.Owed(now, func(d Debt) bool {
+	s.leases.Owed(now, lost, func(d Debt) bool {
 		owed = append(owed, d)
 		return len(owed) < maxBatch || report()
 	})
 	if err == nil && len(owed) > 0 {
 		report()
+	}
+	if err == nil && lost {
+		s.lost.Store(false)
 	}
 	return err
 }
@@ -279,7 +285,11 @@ func (s *Sharer) report(ctx context.Context, ops []Op) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.o.CommandTimeout, 100*time.Millisecond)) // nobody waits for it
 	defer cancel()
 	replies := make([]Reply, len(ops))
-	if err := s.o.Executor.Do(ctx, s.o.Node, ops, replies); err != nil {
+	err := s.o.Executor.Do(ctx, s.o.Node, ops, replies)
+	if err != nil {
+		err = s.o.Executor.Do(ctx, s.o.Node, ops, replies) // by the same numbers, if only the answer was lost
+	}
+	if err != nil {
 		return fmt.Errorf("reporting what was spent while the store was away: %w", err)
 	}
 	for i := range replies {

@@ -96,7 +96,7 @@ func (l *Leases) Terms(limit Limit) (*Terms, error) {
 	}
 	if list := *l.list.Load(); len(list) <= maxTerms {
 		t.index = uint16(len(list))
-		list = append(list[:len(list):len(list)], t) // a copy: others are reading
+		list = append(list, t) // beyond what readers of the list before look at
 		l.list.Store(&list)
 		l.terms[limit] = t
 	}
@@ -194,9 +194,11 @@ func (l *Leases) Take(t *Terms, k limiter.Key, now bucket.Ticks, hits uint64) (o
 	return limiter.Outcome{}, limiter.Ask, false
 }
 
-// runsLow tells whether some 20 % are left: the number of the lease makes it 14 to 25, so that nodes don't ask in step.
+// runsLow tells whether some 20 % are left: the number of the lease makes it 14 to 25, so that nodes don't ask in step. After
+// a lease of one it does not: most of those who come once come no more.
 func runsLow(e *leaseEntry, left uint64) bool {
-	return left*uint64(4+e.seq.Load()%4) <= uint64(e.size.Load())
+	size := uint64(e.size.Load())
+	return size > 1 && left*uint64(4+e.seq.Load()%4) <= size
 }
 
 // Peek says what Take would.
@@ -247,7 +249,7 @@ func (l *Leases) outcome(t *Terms, e *leaseEntry, now bucket.Ticks, credit uint6
 func (l *Leases) denied(t *Terms, e *leaseEntry, now bucket.Ticks, hits, credit uint64) (limiter.Outcome, limiter.Answer) {
 	deny := e.deny.Load()
 	wait := bucket.Debt(bucket.Ticks(deny), now)
-	if wait == 0 || wait > t.longest+ticksOf(time.Second) || hits <= deny&denyHits {
+	if wait == 0 || wait > t.longest+ticksOf(time.Second) || hits <= deny&denyHits || e.doubtful(wait, now) {
 		return limiter.Outcome{}, limiter.Ask
 	}
 	o := l.outcome(t, e, now, credit)
@@ -257,6 +259,13 @@ func (l *Leases) denied(t *Terms, e *leaseEntry, now bucket.Ticks, hits, credit 
 	o.Admitted, o.Remaining, o.RetryAfter, o.Found = false, min(o.Remaining, hits-1), roundUp(wait), [2]bucket.Ticks{}
 	o.ResetAfter = max(o.ResetAfter, o.RetryAfter)
 	return o, limiter.Decided
+}
+
+// doubtful tells whether a denial is so old that the store is asked again, as somebody may have reset the bucket: after an
+// eighth of the wait, but not before a second. A wait of a minute is some thirty questions, and not one for each request.
+func (e *leaseEntry) doubtful(wait, now bucket.Ticks) bool {
+	age := coarse(now) - e.at.Load()
+	return age >= uint32(time.Second/coarseUnit) && uint64(age)*7 >= uint64(wait>>coarseShift)
 }
 
 // Refund takes back hits that were admitted, and returns those that the store has to hear of: it is more than this node may hold.

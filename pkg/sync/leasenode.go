@@ -2,7 +2,6 @@ package ratesync
 
 import (
 	"github.com/weir-limiter/weir/pkg/bucket"
-	"github.com/weir-limiter/weir/pkg/policy"
 )
 
 // SetBeat says when the last heartbeat was sent that the store took. If the one before is too old, the others have counted this
@@ -76,38 +75,53 @@ func (l *Leases) each(do func(*leaseEntry, state, *Terms) bool) {
 // Debt is what a bucket owes the store.
 type Debt struct {
 	Op    Op
+	debt  bucket.Ticks
 	terms *Terms
 	entry *leaseEntry
 	owner state
 }
 
-// Owed takes the debts out, one by one, until yield says false. One that could not be reported goes back by [Leases.Owe].
-func (l *Leases) Owed(now bucket.Ticks, yield func(Debt) bool) {
+// Owed takes the debts out, one by one, until yield says false. One that could not be reported goes back by [Leases.Owe]. If the
+// store lost its data it is told, too, what buckets owed as far as this node knows: every node's word may be the last.
+func (l *Leases) Owed(now bucket.Ticks, lost bool, yield func(Debt) bool) {
 	l.each(func(e *leaseEntry, s state, t *Terms) bool {
-		if bucket.Debt(bucket.Ticks(e.debt.Load()), now) == 0 {
+		id, known := e.name(), bucket.Ticks(0)
+		if lost && !t.windowed {
+			known = min(bucket.Debt(bucket.Ticks(e.full.Load()), now), t.bucket.Depth)
+		}
+		debt := bucket.Debt(bucket.Ticks(e.debt.Load()), now)
+		if debt == 0 && known == 0 {
 			return true
 		}
-		id := e.name()
-		debt := bucket.Debt(bucket.Ticks(e.debt.Swap(0)), now)
-		hits := min(t.limit.Burst-min(t.bucket.Tokens(now+debt, now), t.limit.Burst), t.limit.Burst)
-		if e.load().owner() != s.owner() || hits == 0 {
-			return true
+		debt = min(bucket.Debt(bucket.Ticks(e.debt.Swap(0)), now), t.bucket.Depth)
+		if e.load().owner() != s.owner() {
+			return true // taken by another bucket meanwhile
 		}
-		return yield(Debt{Op: reportOf(t, id, hits), terms: t, entry: e, owner: s.owner()})
+		op := reportOf(t, id, t.owed(debt))
+		if op.Verb == Report {
+			op.Seq = l.nextSeq()
+			if known > 0 {
+				op.Want = t.owed(min(known+debt, t.bucket.Depth))
+			}
+		}
+		return yield(Debt{Op: op, debt: debt, terms: t, entry: e, owner: s.owner()})
 	})
 }
 
+// owed is a debt in tokens.
+func (t *Terms) owed(debt bucket.Ticks) uint64 { return t.limit.Burst - t.bucket.Tokens(debt, 0) }
+
 // reportOf takes hits or as many as there are. In a window that is a lease which nobody uses.
 func reportOf(t *Terms, id ID, hits uint64) Op {
-	if t.limit.Algorithm == policy.AlgorithmTokenBucket {
-		return Op{Verb: Report, ID: id, Limit: &t.limit, Hits: hits}
+	if t.windowed {
+		return Op{Verb: Lease, ID: id, Limit: &t.limit, Hits: 1, Want: max(hits, 1)}
 	}
-	return Op{Verb: Lease, ID: id, Limit: &t.limit, Hits: 1, Want: hits}
+	return Op{Verb: Report, ID: id, Limit: &t.limit, Hits: hits}
 }
 
 // Owe puts back a debt that Owed took out.
 func (l *Leases) Owe(d Debt, now bucket.Ticks) {
-	l.owe(d.terms, d.entry, d.owner, now, d.terms.bucket.Cost(max(d.Op.Hits, d.Op.Want)))
+	l.owe(d.terms, d.entry, d.owner, now, d.debt)
 }
 
 // Unused takes the leases out that were not used, one by one, until yield says false.

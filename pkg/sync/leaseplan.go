@@ -63,12 +63,17 @@ func (l *Leases) number(e *leaseEntry, now bucket.Ticks) uint32 {
 	if e.load()&flagUnknown != 0 && e.seq.Load() != 0 && coarse(now)-e.at.Load() < lostFor {
 		return e.seq.Load()
 	}
-	seq := l.seq.Add(1)
-	if seq == 0 {
-		seq = l.seq.Add(1)
-	}
+	seq := l.nextSeq()
 	e.seq.Store(seq)
 	return seq
+}
+
+// nextSeq counts leases and reports of all buckets, so that an entry that was taken and comes back repeats none.
+func (l *Leases) nextSeq() uint32 {
+	if seq := l.seq.Add(1); seq != 0 {
+		return seq
+	}
+	return l.seq.Add(1)
 }
 
 // fly marks that a lease is on its way, unless one is.
@@ -184,6 +189,7 @@ func (l *Leases) Note(t *Terms, k limiter.Key, now bucket.Ticks, r Reply) {
 		e.full.Store(uint64(now + min(ticksOf(r.Full), t.bucket.Depth)))
 	}
 	wait := max(t.pause, min(ticksOf(r.Wait), t.longest))
+	e.at.Store(coarse(now))
 	e.deny.Store(packDenial(now+wait, r.Left))
 }
 

@@ -185,14 +185,14 @@ func (g *groupNumbers) number(o *operation) uint16 {
 	return uint16(n)
 }
 
-// part is what one script call has of a group.
-type part struct {
+// groupPart is what one script call has of a group.
+type groupPart struct {
 	group int
 	takes []int
 }
 
 // scattered lists the parts of groups that are in several calls.
-func scattered(calls []scriptCall, prepared []operation) (parts []part) {
+func scattered(calls []scriptCall, prepared []operation) (parts []groupPart) {
 	if len(calls) < 2 {
 		return nil
 	}
@@ -207,19 +207,19 @@ func scattered(calls []scriptCall, prepared []operation) (parts []part) {
 			i, known := own[o.group]
 			if !known {
 				i = len(parts)
-				own[o.group], parts = i, append(parts, part{group: o.group})
+				own[o.group], parts = i, append(parts, groupPart{group: o.group})
 				times[o.group]++
 			}
 			parts[i].takes = append(parts[i].takes, at)
 		}
 	}
-	return slices.DeleteFunc(parts, func(p part) bool { return times[p.group] == 1 })
+	return slices.DeleteFunc(parts, func(p groupPart) bool { return times[p.group] == 1 })
 }
 
 // undo gives back what was taken for groups in several calls of which one denied: an all-or-none of several servers,
 // between whose two halves others may be denied, and none admitted that should not be. What can't be given back
 // stays taken, and is counted.
-func (r *Redis) undo(ctx context.Context, node string, ops []Op, replies []Reply, parts []part) {
+func (r *Redis) undo(ctx context.Context, node string, ops []Op, replies []Reply, parts []groupPart) {
 	denied := make(map[int]bool)
 	for _, p := range parts {
 		denied[p.group] = denied[p.group] || !p.taken(replies)
@@ -253,7 +253,7 @@ func (r *Redis) undo(ctx context.Context, node string, ops []Op, replies []Reply
 }
 
 // taken tells whether a part was: its call took all of it or none.
-func (p *part) taken(replies []Reply) bool {
+func (p *groupPart) taken(replies []Reply) bool {
 	for _, at := range p.takes {
 		if replies[at].Err != nil || !replies[at].Admitted {
 			return false

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -27,7 +26,6 @@ const (
 )
 
 const (
-	maxSecret = 4 << 10 // bytes of a file with a user or password
 	maxPrefix = 64
 	maxPool   = 10_000
 )
@@ -39,7 +37,7 @@ type Options struct {
 	URLs     []string
 	Cluster  bool
 	Sentinel *Sentinel
-	// User and Password are files that have them, and go before those of the URL. They are read once.
+	// User and Password go before those of the URL.
 	User, Password string
 	TLS            TLS
 
@@ -56,7 +54,7 @@ type Sentinel struct {
 	Master    string
 	Addresses []string // host:port of sentinels
 	DB        int
-	// User and Password are files that have the sentinels' own.
+	// User and Password are the sentinels' own.
 	User, Password string
 }
 
@@ -189,9 +187,7 @@ func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 	if o.Cluster && u.DB != 0 {
 		return nil, nil, errors.New("redis: a cluster has no databases (remove the number at the end of the URL)")
 	}
-	if err := o.logins(u, &secrets); err != nil {
-		return nil, nil, err
-	}
+	o.logins(u, &secrets)
 	if secure {
 		config, err := o.TLS.config()
 		if err != nil {
@@ -204,67 +200,22 @@ func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 	return u, secrets, nil
 }
 
-// logins adds what files have of users and passwords.
-func (o *Options) logins(u *redis.UniversalOptions, secrets *[]string) error {
+// logins adds users and passwords that are not in a URL.
+func (o *Options) logins(u *redis.UniversalOptions, secrets *[]string) {
 	if s := o.Sentinel; s != nil {
 		u.Addrs, u.MasterName, u.DB = s.Addresses, s.Master, s.DB
-		user, password, err := login(s.User, s.Password)
-		if err != nil {
-			return err
-		}
-		u.SentinelUsername, u.SentinelPassword = user, password
-		if password != "" {
-			*secrets = append(*secrets, password)
+		u.SentinelUsername, u.SentinelPassword = s.User, s.Password
+		if s.Password != "" {
+			*secrets = append(*secrets, s.Password)
 		}
 	}
-	if o.User == "" && o.Password == "" {
-		return nil
+	if o.User != "" {
+		u.Username = o.User
 	}
-	user, password, err := login(o.User, o.Password)
-	if err != nil {
-		return err
+	if o.Password != "" {
+		u.Password = o.Password
+		*secrets = append(*secrets, o.Password)
 	}
-	if password != "" {
-		*secrets = append(*secrets, password)
-	}
-	if user != "" {
-		u.Username = user
-	}
-	if password != "" {
-		u.Password = password
-	}
-	return nil
-}
-
-func login(userFile, passwordFile string) (user, password string, err error) {
-	if user, err = readSecret(userFile); err != nil {
-		return "", "", fmt.Errorf("redis: reading the user: %w", err)
-	}
-	if password, err = readSecret(passwordFile); err != nil {
-		return "", "", fmt.Errorf("redis: reading the password: %w", err)
-	}
-	return user, password, nil
-}
-
-// readSecret is a file's first line.
-func readSecret(file string) (string, error) {
-	if file == "" {
-		return "", nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	if err != nil {
-		return "", err
-	}
-	if len(text) > maxSecret {
-		return "", fmt.Errorf("%s has more than %d bytes", file, maxSecret)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	return strings.TrimSuffix(line, "\r"), nil
 }
 
 func (t *TLS) config() (*tls.Config, error) {

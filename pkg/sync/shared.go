@@ -68,6 +68,7 @@ type Sharer struct {
 	grants  atomic.Uint64 // names of what is in flight
 	running atomic.Bool
 	started atomic.Bool
+	lost    atomic.Bool // the store's data
 
 	asks    chan *job
 	refills chan *flight

@@ -109,8 +109,8 @@ func TestAllOrNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range map[byte]float64{1: 2, 2: 2, 3: 2} {
-		if b := store.buckets[keyOf(i).ID]; b.debt != want {
-			t.Errorf("bucket %d was charged %v, not %v", i, b.debt, want)
+		if debt := store.debt(keyOf(i)); debt != want {
+			t.Errorf("bucket %d was charged %v, not %v", i, debt, want)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func TestStopReturnsUnusedLeases(t *testing.T) {
 	if err := n.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if used := store.buckets[keyOf(1).ID].debt; used != 50 {
+	if used := store.debt(keyOf(1)); used != 50 {
 		t.Errorf("the store counts %v of 50", used)
 	}
 	if _, a := check(n, l, keyOf(2), m.instant(), 1); a != limiter.Away {

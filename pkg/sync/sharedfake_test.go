@@ -24,7 +24,7 @@ type fakeStore struct {
 	broken  map[ID]bool
 
 	// fault is asked before and after a call is done; an error loses the answer.
-	before, after func(ctx context.Context, ops []Op, replies []Reply) error
+	before, after fault
 }
 
 type fakeBucket struct {
@@ -45,16 +45,38 @@ func newFakeStore(now func() time.Duration) *fakeStore {
 }
 
 func (f *fakeStore) Do(ctx context.Context, node string, ops []Op, replies []Reply) error {
-	if f.before != nil {
-		if err := f.before(ctx, ops, replies); err != nil {
+	f.mu.Lock()
+	before, after := f.before, f.after
+	f.mu.Unlock()
+	if before != nil {
+		if err := before(ctx, ops, replies); err != nil {
 			return err
 		}
 	}
 	f.do(node, ops, replies)
-	if f.after != nil {
-		return f.after(ctx, ops, replies)
+	if after != nil {
+		return after(ctx, ops, replies)
 	}
 	return nil
+}
+
+type fault func(ctx context.Context, ops []Op, replies []Reply) error
+
+// fail sets what goes wrong before and after a call is done: nil for nothing.
+func (f *fakeStore) fail(before, after fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before, f.after = before, after
+}
+
+// debt is what a bucket owes, as it was last counted.
+func (f *fakeStore) debt(k limiter.Key) float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if b := f.buckets[k.ID]; b != nil {
+		return b.debt
+	}
+	return 0
 }
 
 func (f *fakeStore) do(node string, ops []Op, replies []Reply) {

@@ -42,7 +42,7 @@ func TestStoreThatBlocks(t *testing.T) {
 			inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
 				l := n.share(t, tokenPolicy(1000, time.Second, 1000, c))
 				open := make(chan struct{})
-				store.before = func(context.Context, []Op, []Reply) error { <-open; return errLost }
+				store.fail(func(context.Context, []Op, []Reply) error { <-open; return errLost }, nil)
 				var all sync.WaitGroup
 				for i := range 10 {
 					all.Go(func() {
@@ -60,7 +60,7 @@ func TestStoreThatBlocks(t *testing.T) {
 				all.Wait()
 				close(open)
 				synctest.Wait()
-				store.before = nil
+				store.fail(nil, nil)
 				if f := n.Figures(); f.Away != 30 || f.Calls > 4 || c == policy.ConsistencyStrict && f.Expired == 0 {
 					t.Errorf("%+v", f)
 				}
@@ -77,7 +77,7 @@ func TestManyWait(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
 		l := n.share(t, tokenPolicy(1000, time.Second, 1000, policy.ConsistencyStrict))
 		open := make(chan struct{})
-		store.before = func(context.Context, []Op, []Reply) error { <-open; return errLost }
+		store.fail(func(context.Context, []Op, []Reply) error { <-open; return errLost }, nil)
 		var all sync.WaitGroup
 		for range maxAsks + 2*maxBatch + 200 {
 			all.Go(func() { ask(n, l, keyOf(1), 1) })
@@ -98,7 +98,7 @@ func TestLateAnswers(t *testing.T) {
 		strict := n.share(t, tokenPolicy(1000, time.Hour, 1000, policy.ConsistencyStrict))
 		flying := n.share(t, policy.Policy{Name: "c", Scope: policy.ScopePerUser, Limit: 5, Window: time.Minute, Burst: 5,
 			Algorithm: policy.AlgorithmConcurrency, Consistency: policy.ConsistencyStrict, Layer: policy.LayerL7})
-		store.after = func(context.Context, []Op, []Reply) error { time.Sleep(15 * time.Millisecond); return nil }
+		store.fail(nil, func(context.Context, []Op, []Reply) error { time.Sleep(15 * time.Millisecond); return nil })
 		all := []limiter.Asking{
 			{Shared: leased, Key: keyOf(1), Hits: 5}, {Shared: strict, Key: keyOf(2), Hits: 5}, {Shared: flying, Key: keyOf(3), Hits: 1},
 		}
@@ -109,13 +109,13 @@ func TestLateAnswers(t *testing.T) {
 			}
 		}
 		time.Sleep(100 * time.Millisecond)
-		store.after = nil
+		store.fail(nil, nil)
 		if o, a := leased.Take(keyOf(1), m.instant(), 5); a != limiter.Decided || !o.Admitted {
 			t.Errorf("the late lease: %v %+v", a, o)
 		}
 		for _, i := range []byte{2, 3} {
-			if b := store.buckets[keyOf(i).ID]; b.debt > 1e-3 {
-				t.Errorf("bucket %d still counts %v", i, b.debt)
+			if debt := store.debt(keyOf(i)); debt > 1e-3 {
+				t.Errorf("bucket %d still counts %v", i, debt)
 			}
 		}
 		if f := n.Figures(); f.Late != 1 || f.Returned != 6 {
@@ -128,26 +128,20 @@ func TestLateAnswers(t *testing.T) {
 func TestLostAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
 		l := n.share(t, tokenPolicy(1000, time.Hour, 1000, policy.ConsistencyLeased))
-		lose := true
-		store.after = func(context.Context, []Op, []Reply) error {
-			if lose {
-				return errLost
-			}
-			return nil
-		}
+		store.fail(nil, func(context.Context, []Op, []Reply) error { return errLost })
 		if _, a := ask(n, l, keyOf(1), 5); a != limiter.Away {
 			t.Fatal(a)
 		}
 		first := store.last(Lease)
-		lose = false
+		store.fail(nil, nil)
 		if o, a := ask(n, l, keyOf(1), 5); a != limiter.Decided || !o.Admitted {
 			t.Fatalf("%v %+v", a, o)
 		}
 		if again := store.last(Lease); again.Seq != first.Seq || store.counted(Lease) != 2 {
 			t.Errorf("first %+v, then %+v", first, again)
 		}
-		if b := store.buckets[keyOf(1).ID]; b.debt > 5 {
-			t.Errorf("5 were used, and %v debited", b.debt)
+		if debt := store.debt(keyOf(1)); debt > 5 {
+			t.Errorf("5 were used, and %v debited", debt)
 		}
 	})
 }
@@ -163,14 +157,14 @@ func TestGarbage(t *testing.T) {
 	for name, r := range replies {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-				store.after = func(_ context.Context, ops []Op, replies []Reply) error {
+				store.fail(nil, func(_ context.Context, ops []Op, replies []Reply) error {
 					for i := range replies {
 						if ops[i].ID == keyOf(1).ID {
 							replies[i] = r
 						}
 					}
 					return nil
-				}
+				})
 				for _, c := range []policy.Consistency{policy.ConsistencyStrict, policy.ConsistencyLeased} {
 					l := n.share(t, tokenPolicy(1000, time.Hour, 1000, c))
 					if o, a := ask(n, l, keyOf(1), 5); a != limiter.Away {
@@ -194,7 +188,6 @@ func TestGarbage(t *testing.T) {
 // TestBrokenOfGroup: one that the store can't decide keeps no other from being taken.
 func TestBrokenOfGroup(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
-		store.before = func(_ context.Context, ops []Op, _ []Reply) error { return nil }
 		store.broken = map[ID]bool{keyOf(1).ID: true}
 		l := n.share(t, tokenPolicy(10, time.Hour, 10, policy.ConsistencyStrict))
 		all := []limiter.Asking{{Shared: l, Key: keyOf(1), Hits: 1}, {Shared: l, Key: keyOf(2), Hits: 1}, {Shared: l, Key: keyOf(3), Hits: 1}}
@@ -203,8 +196,8 @@ func TestBrokenOfGroup(t *testing.T) {
 			t.Errorf("%+v", all)
 		}
 		for _, i := range []byte{2, 3} {
-			if b := store.buckets[keyOf(i).ID]; b.debt != 1 {
-				t.Errorf("bucket %d counts %v", i, b.debt)
+			if debt := store.debt(keyOf(i)); debt != 1 {
+				t.Errorf("bucket %d counts %v", i, debt)
 			}
 		}
 	})
@@ -227,8 +220,8 @@ func TestShadowsTakeWithTheOthers(t *testing.T) {
 		}
 		n.Ask(context.Background(), []limiter.Asking{{Shared: shadow, Key: keyOf(3), Hits: 1, Shadow: true}, {Shared: strict, Key: keyOf(2), Hits: 1}})
 		time.Sleep(time.Second)
-		if b := store.buckets[keyOf(3).ID]; b.debt > 1e-3 {
-			t.Errorf("a shadow took %v of a query that was denied", b.debt)
+		if debt := store.debt(keyOf(3)); debt > 1e-3 {
+			t.Errorf("a shadow took %v of a query that was denied", debt)
 		}
 	})
 }
@@ -296,12 +289,12 @@ func TestRecoverKeepsWhatItCouldNotReport(t *testing.T) {
 			l.Spent(keyOf(byte(i)), m.instant(), 7)
 		}
 		calls := 0
-		store.before = func(context.Context, []Op, []Reply) error {
-			if calls++; calls == 2 {
+		store.fail(func(context.Context, []Op, []Reply) error {
+			if calls++; calls == 2 || calls == 3 {
 				return errLost
 			}
 			return nil
-		}
+		}, nil)
 		if err := n.Recover(context.Background()); !errors.Is(err, errLost) {
 			t.Fatal(err)
 		}
