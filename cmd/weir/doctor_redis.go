@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/weir-limiter/weir/pkg/config"
+	ratesync "github.com/weir-limiter/weir/pkg/sync"
 )
 
 // redisLook bounds all that the doctor asks of Redis.
@@ -80,10 +81,9 @@ func redisProbes() []redisProbe {
 func examineRedis(ctx context.Context, r *config.Redis) []finding {
 	ctx, cancel := context.WithTimeout(ctx, redisLook)
 	defer cancel()
-	redis.SetLogger(quiet{}) // what fails is a finding
 	asked := askedRedis{config: r}
 	var seen tls.ConnectionState
-	client, err := openRedis(r, func(s tls.ConnectionState) { seen = s })
+	client, err := clientOf(r, func(s tls.ConnectionState) { seen = s })
 	if err != nil {
 		f := failure("mend redis in the file", "%v", err)
 		f.Check = "redis"
@@ -126,6 +126,31 @@ func examineRedis(ctx context.Context, r *config.Redis) []finding {
 	return all
 }
 
+// clientOf makes a client as weir run has it, but one that waits as long as a connect may take: how long an answer
+// takes is for the doctor to find out. seen is told of each TLS connection.
+func clientOf(r *config.Redis, seen func(tls.ConnectionState)) (redis.UniversalClient, error) {
+	o, err := redisOptions(r)
+	if err != nil {
+		return nil, err
+	}
+	o.CommandTimeout = r.ConnectionTimeout
+	client, err := ratesync.NewClient(o)
+	if err != nil {
+		return nil, err
+	}
+	var t *tls.Config
+	switch c := client.(type) {
+	case *redis.Client:
+		t = c.Options().TLSConfig
+	case *redis.ClusterClient:
+		t = c.Options().TLSConfig
+	}
+	if t != nil { // before the first connection, which copies it
+		t.VerifyConnection = func(s tls.ConnectionState) error { seen(s); return nil }
+	}
+	return client, nil
+}
+
 // master is a server of a cluster, and what makes a key one of its keys.
 type master struct {
 	client *redis.Client
@@ -157,11 +182,6 @@ func mastersOf(ctx context.Context, c *redis.ClusterClient, key string) (all []m
 	}
 	return all, err
 }
-
-// quiet keeps go-redis from writing on standard error.
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
 
 // reach asks for a sign of life, by who weir is to be.
 func (r *askedRedis) reach(ctx context.Context) finding {
@@ -203,13 +223,28 @@ func unreachable(r *config.Redis, err error) finding {
 		{"no such file", "start it, or mend the path of its socket"},
 		{"no such host", "mend the name of the host"},
 		{"LOADING", "wait until it has loaded its data"},
-		{"EOF", "it hangs up: if it speaks TLS there, write rediss://"},
+		{"EOF", hangsUp(r)},
+		{"connection reset", hangsUp(r)},
+		{"broken pipe", hangsUp(r)},
 	} {
 		if strings.Contains(text, c.sign) {
 			return failure(c.mend, "no answer: %s", redact(r, text))
 		}
 	}
 	return failure("see whether the address is right, and a firewall in the way", "no answer: %s", redact(r, text))
+}
+
+// hangsUp is the mend of a server that ends connections without a word.
+func hangsUp(r *config.Redis) string {
+	const own = "it hangs up: if it wants a certificate of this node, set redis.tls.cert and redis.tls.key"
+	encrypted := r.TLS != nil || len(r.URL) > 0 && strings.HasPrefix(strings.ToLower(string(r.URL[0])), "rediss:")
+	switch {
+	case !encrypted:
+		return "it hangs up: if it speaks TLS there, write rediss://"
+	case r.TLS == nil || r.TLS.Cert == "":
+		return own
+	}
+	return "it hangs up: see its log"
 }
 
 // redact takes addresses' logins out of an error's text, though go-redis is not known to write them.

@@ -89,7 +89,7 @@ var usedCommands = [][]string{
 	{"TIME"}, {"TYPE", "KEY"}, {"EXISTS", "KEY"}, {"HSET", "KEY", "a", "1"}, {"HGET", "KEY", "a"}, {"HMGET", "KEY", "a"}, {"HGETALL", "KEY"},
 	{"HEXISTS", "KEY", "a"}, {"HLEN", "KEY"}, {"HKEYS", "KEY"}, {"HSTRLEN", "KEY", "a"}, {"HINCRBY", "KEY", "a", "1"}, {"HDEL", "KEY", "a"},
 	{"DEL", "KEY"}, {"ZADD", "KEY", "1", "a"}, {"ZSCORE", "KEY", "a"}, {"ZCARD", "KEY"}, {"ZCOUNT", "KEY", "-inf", "+inf"},
-	{"ZRANGE", "KEY", "0", "0"}, {"ZRANGEBYSCORE", "KEY", "-inf", "+inf"}, {"ZREMRANGEBYSCORE", "KEY", "-inf", "0"}, {"PEXPIRE", "KEY", "1000"},
+	{"ZRANGE", "KEY", "0", "0"}, {"ZREVRANGE", "KEY", "0", "0"}, {"ZRANGEBYSCORE", "KEY", "-inf", "+inf"}, {"ZREMRANGEBYSCORE", "KEY", "-inf", "0"}, {"PEXPIRE", "KEY", "1000"},
 	{"PTTL", "KEY"}, {"ZREM", "KEY", "a"}, {"DEL", "KEY"}, {"SET", "KEY", "a", "PX", "1000", "NX"}, {"GET", "KEY"}, {"DEL", "KEY"},
 	{"PUBLISH", "CHANNEL", "doctor"},
 }

@@ -1,69 +1,22 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/weir-limiter/weir/internal/testutil"
+	"github.com/weir-limiter/weir/internal/redistest"
 	"github.com/weir-limiter/weir/pkg/config"
 )
 
-// redisProcess is a redis-server of the test's own, which keeps nothing.
-type redisProcess struct {
-	t      *testing.T
-	dir    string
-	socket string
-}
-
-func startRedis(t *testing.T, args ...string) *redisProcess {
+// told runs a command that has to be done.
+func told(t *testing.T, s *redistest.Server, args ...string) {
 	t.Helper()
-	r := &redisProcess{t: t, dir: t.TempDir()}
-	r.socket = filepath.Join(r.dir, "redis.sock")
-	log := &testutil.Log{}
-	cmd := exec.Command("redis-server", append([]string{"--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "no", "--dir", r.dir}, args...)...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("%v (run: scripts/deps.sh)", err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // of a process that was killed
-		if t.Failed() {
-			t.Logf("log of redis:\n%s", log)
-		}
-	})
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if out, err := r.try("PING"); err == nil && (out == "PONG" || strings.Contains(out, "NOAUTH")) {
-			return r
-		}
-		if time.Now().After(end) {
-			t.Fatal("redis-server does not answer")
-		}
-	}
-}
-
-func (r *redisProcess) try(args ...string) (string, error) {
-	out, err := exec.Command("redis-cli", append([]string{"-s", r.socket}, args...)...).CombinedOutput()
-	return strings.TrimSpace(string(out)), err
-}
-
-func (r *redisProcess) do(args ...string) {
-	r.t.Helper()
-	if out, err := r.try(args...); err != nil || !strings.Contains("OK 1 PONG", out) {
-		r.t.Fatalf("%v: %s, %v", args, out, err)
+	if out, err := s.CLI(args...); err != nil || strings.TrimSpace(out) != "OK" {
+		t.Fatalf("%v: %s, %v", args, out, err)
 	}
 }
 
@@ -85,8 +38,8 @@ func doctored(t *testing.T, text string) map[string]finding {
 }
 
 func TestDoctorRedis(t *testing.T) {
-	r := startRedis(t)
-	all := doctored(t, "redis: {url: unix://"+r.socket+", command_timeout: 1s}")
+	r := redistest.Start(t, redistest.Options{})
+	all := doctored(t, "redis: {url: unix://"+r.Socket+", command_timeout: 1s}")
 	for check, found := range map[string]string{
 		"redis": "answers, to user default", "redis_tls": "on this machine", "redis_version": ".", "redis_role": "master, with 0 replicas", "redis_cluster": "a single server",
 		"redis_memory": "without a limit", "redis_scripting": "EVALSHA", "redis_commands": "all that scripts use", "redis_pubsub": "at once", "redis_clock": "from this machine's",
@@ -97,17 +50,17 @@ func TestDoctorRedis(t *testing.T) {
 	if len(all) != 1+len(redisProbes()) {
 		t.Errorf("%d findings, want one for each probe: %v", len(all), all)
 	}
-	if out, err := r.try("DBSIZE"); err != nil || out != "0" {
+	if out, err := r.CLI("DBSIZE"); err != nil || strings.TrimSpace(out) != "0" {
 		t.Errorf("the doctor left %s keys, %v", out, err)
 	}
 
-	r.do("CONFIG", "SET", "maxmemory", "100mb")
-	r.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-	all = doctored(t, "redis: {url: unix://"+r.socket+", command_timeout: 1s}")
+	told(t, r, "CONFIG", "SET", "maxmemory", "100mb")
+	told(t, r, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	all = doctored(t, "redis: {url: unix://"+r.Socket+", command_timeout: 1s}")
 	expect(t, all["redis_memory"], gradeWarn, "allkeys-lru: when its 100 MiB are full it evicts debts")
 
-	r.do("REPLICAOF", "127.0.0.1", "1")
-	all = doctored(t, "redis: {url: unix://"+r.socket+", command_timeout: 1s}")
+	told(t, r, "REPLICAOF", "127.0.0.1", "1")
+	all = doctored(t, "redis: {url: unix://"+r.Socket+", command_timeout: 1s}")
 	expect(t, all["redis_role"], gradeFail, "a replica, which takes no writes")
 	expect(t, all["redis_commands"], gradeFail, "READONLY")
 }
@@ -115,7 +68,7 @@ func TestDoctorRedis(t *testing.T) {
 // TestDoctorRedisACL holds the line that docs/CONFIG.md gives for an ACL user to what the doctor asks for, and takes
 // parts of it away.
 func TestDoctorRedisACL(t *testing.T) {
-	r := startRedis(t)
+	r := redistest.Start(t, redistest.Options{})
 	page, err := os.ReadFile("../../docs/CONFIG.md")
 	if err != nil {
 		t.Fatal(err)
@@ -126,12 +79,12 @@ func TestDoctorRedisACL(t *testing.T) {
 		t.Fatal("docs/CONFIG.md has no ACL SETUSER")
 	}
 	user := strings.Fields(strings.Replace(line, "PASSWORD", "hunter2", 1))
-	secret := filepath.Join(r.dir, "secret")
+	secret := filepath.Join(r.Dir, "secret")
 	if err := os.WriteFile(secret, []byte("hunter2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	file := fmt.Sprintf("redis: {url: unix://%s, username: weir, password_file: %s, command_timeout: 1s}", r.socket, secret)
-	r.do(append([]string{"ACL", "SETUSER"}, user...)...)
+	file := fmt.Sprintf("redis: {url: unix://%s, username: weir, password_file: %s, command_timeout: 1s}", r.Socket, secret)
+	told(t, r, append([]string{"ACL", "SETUSER"}, user...)...)
 	for check, f := range doctored(t, file) {
 		if f.Grade != gradeOK {
 			t.Errorf("%s: %+v", check, f)
@@ -151,17 +104,17 @@ func TestDoctorRedisACL(t *testing.T) {
 		{[]string{"-info"}, "redis_version", "not known", gradeWarn},
 		{[]string{"off"}, "redis", "WRONGPASS", gradeFail},
 	} {
-		r.do(append([]string{"ACL", "SETUSER"}, user...)...)
-		r.do(append([]string{"ACL", "SETUSER", "weir"}, c.rules...)...)
+		told(t, r, append([]string{"ACL", "SETUSER"}, user...)...)
+		told(t, r, append([]string{"ACL", "SETUSER", "weir"}, c.rules...)...)
 		expect(t, doctored(t, file)[c.check], c.grade, c.found)
 	}
-	r.do("CONFIG", "SET", "requirepass", "hunter3")
-	all := doctored(t, "redis: {url: unix://"+r.socket+"}")
+	told(t, r, "CONFIG", "SET", "requirepass", "hunter3")
+	all := doctored(t, "redis: {url: unix://"+r.Socket+"}")
 	expect(t, all["redis"], gradeFail, "NOAUTH")
 	if len(all) != 1 {
 		t.Errorf("it asked on: %v", all)
 	}
-	all = doctored(t, "redis: {url: 'unix://:hunter2@"+r.socket+"'}")
+	all = doctored(t, "redis: {url: 'unix://:hunter2@"+r.Socket+"'}")
 	expect(t, all["redis"], gradeFail, "no answer")
 }
 
@@ -191,110 +144,65 @@ func TestDoctorKnowsWhatScriptsUse(t *testing.T) {
 	}
 }
 
-// writeCertificate makes a certificate for 127.0.0.1 that signs itself.
-func writeCertificate(t *testing.T, dir string) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: text}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
-
-// freePort is a port that nobody has at the moment.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func TestDoctorRedisTLS(t *testing.T) {
-	cert, key := writeCertificate(t, t.TempDir())
-	port := freePort(t)
-	startRedis(t, "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
-	at := fmt.Sprintf("127.0.0.1:%d", port)
-	own := fmt.Sprintf("ca: %s, cert: %s, key: %s", cert, cert, key)
-	all := doctored(t, "redis: {url: 'rediss://"+at+"', command_timeout: 1s, tls: {"+own+"}}")
-	expect(t, all["redis_tls"], gradeOK, "TLS 1.3, certificate until "+time.Now().Add(time.Hour).UTC().Format(time.DateOnly))
+	r := redistest.Start(t, redistest.Options{TLS: true})
+	own := fmt.Sprintf("ca: %s, cert: %s, key: %s", r.TLS.CA, r.TLS.ClientCert, r.TLS.ClientKey)
+	all := doctored(t, "redis: {url: '"+r.URL+"', command_timeout: 1s, tls: {"+own+"}}")
+	expect(t, all["redis_tls"], gradeOK, "TLS 1.3, certificate until ")
 	expect(t, all["redis_commands"], gradeOK, "all that")
 	for text, mend := range map[string]string{
-		"url: 'rediss://" + at + "', tls: {cert: " + cert + ", key: " + key + "}": "redis.tls.ca",
-		"url: 'rediss://" + at + "', tls: {ca: " + cert + "}":                     "redis.tls.cert",
-		"url: 'rediss://localhost:" + fmt.Sprint(port) + "', tls: {" + own + "}":  "redis.tls.server_name",
-		"url: 'redis://" + at + "'":                                               "rediss://",
+		"url: '" + r.URL + "', tls: {cert: " + r.TLS.ClientCert + ", key: " + r.TLS.ClientKey + "}": "redis.tls.ca",
+		"url: '" + r.URL + "', tls: {ca: " + r.TLS.CA + "}":                                         "redis.tls.cert",
+		"url: '" + r.URL + "', tls: {server_name: redis.example.org, " + own + "}":                  "redis.tls.server_name",
+		"url: '" + strings.Replace(r.URL, "rediss", "redis", 1) + "'":                               "rediss://",
 	} {
 		f := doctored(t, "redis: {"+text+"}")["redis"]
 		if f.Grade != gradeFail || !strings.Contains(f.Mend, mend) {
 			t.Errorf("%s: %+v, want a mend with %s", text, f, mend)
 		}
 	}
-	plain := startRedis(t, "--port", "0")
-	f := doctored(t, "redis: {url: 'unix://"+plain.socket+".gone'}")["redis"]
+	f := doctored(t, "redis: {url: 'unix://"+r.Dir+"/gone.sock'}")["redis"]
 	expect(t, f, gradeFail, "no such file")
 }
 
 func TestDoctorRedisCluster(t *testing.T) {
-	port := freePort(t)
-	bus := freePort(t)
-	r := startRedis(t, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(bus), "--cluster-announce-ip", "127.0.0.1")
-	url := fmt.Sprintf("redis://127.0.0.1:%d", port)
-	all := doctored(t, "redis: {url: "+url+"}")
-	expect(t, all["redis_cluster"], gradeFail, "it is a node of a cluster")
-	r.do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if out, _ := r.try("CLUSTER", "INFO"); strings.Contains(out, "cluster_state:ok") {
-			break
+	r := redistest.StartCluster(t, redistest.ClusterOptions{})
+	expect(t, doctored(t, "redis: {url: '"+r.URLs[0]+"'}")["redis_cluster"], gradeFail, "it is a node of a cluster")
+	all := doctored(t, "redis: {url: ['"+r.URLs[0]+"'], cluster: true, command_timeout: 1s}")
+	for _, m := range r.Masters {
+		for _, p := range redisProbes() {
+			f := all[p.check+m.Addr]
+			if f.Check == "" {
+				t.Fatalf("no %s of %s: %v", p.check, m.Addr, all)
+			}
+			if f.Grade != gradeOK {
+				t.Errorf("%s: %+v", p.check, f)
+			}
 		}
-		if time.Now().After(end) {
-			t.Fatal("the cluster is not ok")
-		}
-	}
-	all = doctored(t, "redis: {url: "+url+", cluster: true, command_timeout: 1s}")
-	at := strings.TrimPrefix(url, "redis://")
-	for _, p := range redisProbes() {
-		if f := all[p.check+at]; f.Check == "" {
-			t.Fatalf("no %s of %s: %v", p.check, at, all)
-		} else if f.Grade != gradeOK {
-			t.Errorf("%s: %+v", p.check, f)
+		if out, err := m.CLI("DBSIZE"); err != nil || strings.TrimSpace(out) != "0" {
+			t.Errorf("the doctor left %s keys, %v", out, err)
 		}
 	}
-	single := startRedis(t)
-	c, err := config.Parse("weir.yaml", []byte("redis: {url: unix://"+single.socket+"}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Redis.Cluster = true
-	if all := examineRedis(t.Context(), c.Redis); len(all) != 1 || all[0].Grade != gradeFail || !strings.Contains(all[0].Mend, "cluster: true") {
-		t.Errorf("%+v", all)
+	single := redistest.Start(t, redistest.Options{})
+	f := doctored(t, "redis: {url: '"+single.URL+"', cluster: true}")["redis"]
+	if f.Grade != gradeFail || !strings.Contains(f.Mend, "cluster: true") {
+		t.Errorf("%+v", f)
 	}
 }
 
+func TestDoctorRedisSentinel(t *testing.T) {
+	s := redistest.StartSentinel(t, redistest.SentinelOptions{})
+	all := doctored(t, "redis: {sentinel: {master: "+redistest.MasterName+", addresses: ['"+strings.Join(s.Addresses, "', '")+"']}, command_timeout: 1s}")
+	expect(t, all["redis_role"], gradeOK, "master, with 1 replica")
+	expect(t, all["redis_commands"], gradeOK, "all that")
+	f := doctored(t, "redis: {sentinel: {master: nobody, addresses: ['"+s.Addresses[0]+"']}, connection_timeout: 1s}")["redis"]
+	expect(t, f, gradeFail, "no answer")
+}
+
 func TestDoctorRedisFlags(t *testing.T) {
-	r := startRedis(t)
-	file := writeConfig(t, "redis: {url: unix://"+r.socket+", command_timeout: 1s}\npolicies: []\n")
-	for _, args := range [][]string{{"-c", file}, {"--redis", "unix://" + r.socket}} {
+	r := redistest.Start(t, redistest.Options{})
+	file := writeConfig(t, "redis: {url: unix://"+r.Socket+", command_timeout: 1s}\npolicies: []\n")
+	for _, args := range [][]string{{"-c", file}, {"--redis", "unix://" + r.Socket}} {
 		got := weir(t, append([]string{"doctor"}, args...)...)
 		if !strings.Contains(got.out, "redis_latency") || !strings.Contains(got.out, "answers, to user default") {
 			t.Errorf("%v: %+v", args, got)

@@ -53,7 +53,10 @@ func openSharing(c *config.Config, log *slog.Logger) (_ *sharing, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	o := redisOptions(c.Redis)
+	o, err := redisOptions(c.Redis)
+	if err != nil {
+		return nil, err
+	}
 	if s.redis, err = ratesync.Open(o); err != nil {
 		return nil, err
 	}
@@ -65,25 +68,6 @@ func openSharing(c *config.Config, log *slog.Logger) (_ *sharing, err error) {
 		return nil, err
 	}
 	return s, s.openGuard(c)
-}
-
-// redisOptions are those of a configuration.
-func redisOptions(r *config.Redis) ratesync.Options {
-	o := ratesync.Options{
-		Cluster: r.Cluster, Username: r.Username, Password: r.PasswordFile,
-		PoolSize: int(r.PoolSize), ConnectionTimeout: r.ConnectionTimeout, CommandTimeout: r.CommandTimeout,
-		KeyPrefix: r.KeyPrefix, DefaultTTL: r.DefaultTTL,
-	}
-	for _, u := range r.URL {
-		o.URLs = append(o.URLs, string(u))
-	}
-	if t := r.TLS; t != nil {
-		o.TLS = ratesync.TLS{Enabled: true, CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName}
-	}
-	if s := r.Sentinel; s != nil {
-		o.Sentinel = &ratesync.Sentinel{Master: s.Master, Addresses: s.Addresses, Username: s.Username, Password: s.PasswordFile}
-	}
-	return o
 }
 
 // openSharer makes this node one of many.

@@ -23,9 +23,9 @@ type Node struct {
 	drift    float64
 	table    *bucket.Table
 	policies []*ratesync.ReconciledPolicy
-	seen     []hot
+	used     []uint32 // by source, as the kernel counts
 
-	core    *ratesync.Reconciler
+	core    *ratesync.Reconciler[int]
 	life    int // of the daemon
 	rounds  int
 	next    time.Duration
@@ -38,17 +38,11 @@ type Node struct {
 	alone   bool          // has not heard of the others lately
 }
 
-// hot is how the kernel finds out who is: use in the present interval.
-type hot struct {
-	since time.Duration
-	used  int
-}
-
 func newNode(c *Cluster, index int) *Node {
 	n := &Node{
 		cluster: c, index: index, name: fmt.Sprintf("node-%d", index),
 		random: rand.New(rand.NewPCG(c.Seed, uint64(index)+1)),
-		seen:   make([]hot, len(c.Limits)),
+		used:   make([]uint32, len(c.Limits)),
 	}
 	if c.Skew {
 		n.offset = time.Duration(n.random.Int64N(int64(3 * time.Hour)))
@@ -83,7 +77,7 @@ func (n *Node) Wipe() {
 func (n *Node) Start() {
 	core, err := ratesync.NewReconciler(ratesync.ReconcileConfig{
 		Interval: n.cluster.Interval, Sources: 256, Seed: n.random.Uint64(),
-	}, mutate(n.cluster.Mutation, n.table))
+	}, table{n})
 	if err != nil {
 		panic(err)
 	}
@@ -169,27 +163,34 @@ func (n *Node) arrive(source, packets int) {
 		return
 	}
 	c.Meters[source].Admit(float64(admitted))
-	h := &n.seen[source]
-	if c.Now-h.since > c.Interval {
-		h.since, h.used = c.Now, 0
-	}
-	h.used += admitted
-	share := float64(p.Limit.Limit) * float64(c.Interval) / float64(p.Limit.Window) / float64(n.nodes())
-	if float64(h.used) >= max(1, share) && !n.stopped {
-		s := ratesync.Source{Policy: p, Hash: hashOf(source)}
-		binary.BigEndian.PutUint64(s.ID[:], uint64(source))
-		n.core.Announce(s)
-	}
+	n.announce(source, uint32(admitted))
 }
 
-// unmerged is a table that cannot be charged.
-type unmerged struct{ *bucket.Table }
-
-func (unmerged) Adjust(uint64, *bucket.Limit, bucket.Ticks, int64) (int64, bool) { return 0, false }
-
-func mutate(m Mutation, t *bucket.Table) ratesync.BucketTable {
-	if m == Unmerged {
-		return unmerged{t}
+// announce does what the kernel does: it tells of a source that passes a multiple of 2^shift.
+func (n *Node) announce(source int, admitted uint32) {
+	p := n.policies[source]
+	shift := p.Bucket.ShareShift(n.cluster.Interval, n.nodes())
+	was := n.used[source]
+	n.used[source] += admitted
+	if (was^n.used[source])>>shift == 0 || n.stopped {
+		return
 	}
-	return t
+	s := ratesync.Source[int]{Policy: p, At: source}
+	binary.BigEndian.PutUint64(s.ID[:], uint64(source))
+	n.core.Announce(s, 1<<shift)
+}
+
+// table is a node's, as its daemon sees it.
+type table struct{ n *Node }
+
+func (t table) Use(source int) (uint32, bucket.Ticks, bool) {
+	e, found := t.n.table.Lookup(hashOf(source))
+	return e.Used, e.TAT, found
+}
+
+func (t table) Adjust(source int, now bucket.Ticks, delta int64) (int64, bool) {
+	if t.n.cluster.Mutation == Unmerged {
+		return 0, true
+	}
+	return t.n.table.Adjust(hashOf(source), &t.n.policies[source].Bucket, now, delta)
 }

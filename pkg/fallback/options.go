@@ -23,8 +23,10 @@ type Options struct {
 	OpenFor          time.Duration // how long it stays open at least: 1s
 	HalfOpenRequests uint32        // probes in a row that must succeed before Recover: 3
 	Interval         time.Duration // between probes while it is closed: 30s
-	Timeout          time.Duration // of a probe, and of all that the start waits for: 250ms
-	RecoverTimeout   time.Duration // of Recover: 1s
+	// Timeout is that of a probe, and of all that the start waits for: 250ms. Probes need more patience than calls: one that
+	// is late while the breaker is half-open costs OpenFor once more.
+	Timeout        time.Duration
+	RecoverTimeout time.Duration // of Recover: 1s
 	// Ramp is how long it takes until all keys go to the store again: see [Guard.Admits]; 0: all do at once.
 	Ramp time.Duration
 

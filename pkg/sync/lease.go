@@ -96,7 +96,7 @@ func (l *Leases) Terms(limit Limit) (*Terms, error) {
 	}
 	if list := *l.list.Load(); len(list) <= maxTerms {
 		t.index = uint16(len(list))
-		list = append(list[:len(list):len(list)], t) // a copy: others are reading
+		list = append(list, t) // beyond what readers of the list before look at
 		l.list.Store(&list)
 		l.terms[limit] = t
 	}
@@ -194,9 +194,11 @@ func (l *Leases) Take(t *Terms, k limiter.Key, now bucket.Ticks, hits uint64) (o
 	return limiter.Outcome{}, limiter.Ask, false
 }
 
-// runsLow tells whether some 20 % are left: the number of the lease makes it 14 to 25, so that nodes don't ask in step.
+// runsLow tells whether some 20 % are left: the number of the lease makes it 14 to 25, so that nodes don't ask in step. After
+// a lease of one it does not: most of those who come once come no more.
 func runsLow(e *leaseEntry, left uint64) bool {
-	return left*uint64(4+e.seq.Load()%4) <= uint64(e.size.Load())
+	size := uint64(e.size.Load())
+	return size > 1 && left*uint64(4+e.seq.Load()%4) <= size
 }
 
 // Peek says what Take would.

@@ -1,6 +1,7 @@
 package ratesync
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -481,14 +482,35 @@ func BenchmarkLeasedDenied(b *testing.B) {
 	}
 }
 
-func BenchmarkStrictAsk(b *testing.B) {
-	store, m := newFakeStore(machine{time.Now()}.since), machine{time.Now()}
-	n := startPeer(b, store, m, 1, nil)
-	l := n.share(b, tokenPolicy(1<<30, time.Second, 1<<30, policy.ConsistencyStrict))
-	now := m.instant()
-	b.ReportAllocs()
-	for b.Loop() {
-		check(n, l, keyOf(1), now, 1)
-		store.ops = store.ops[:0]
+// The store of these takes no time: what remains is what asking costs here.
+func BenchmarkAsk(b *testing.B) {
+	for _, c := range []policy.Consistency{policy.ConsistencyStrict, policy.ConsistencyLeased} {
+		for _, askers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%s by %d", c, askers), func(b *testing.B) { benchmarkAsk(b, c, askers) })
+		}
 	}
+}
+
+func benchmarkAsk(b *testing.B, c policy.Consistency, askers int) {
+	m := machine{time.Now()}
+	n := startPeer(b, NewModel(func() int64 { return time.Now().UnixMicro() }), m, 1, func(o *SharerOptions) { o.Workers = 10 })
+	l := n.share(b, tokenPolicy(1<<36, time.Second, 1<<36, c))
+	b.ReportAllocs()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	b.ResetTimer()
+	for range askers {
+		all.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				k := limiter.Key{Hash: uint64(i) * 0x9e3779b97f4a7c15, ID: ID{byte(i), byte(i >> 8)}}
+				asking := [1]limiter.Asking{{Shared: l, Key: k, Hits: 1}}
+				if n.Ask(b.Context(), asking[:]); asking[0].Answer != limiter.Decided {
+					b.Error(asking)
+				}
+			}
+		})
+	}
+	all.Wait()
+	f := n.Figures()
+	b.ReportMetric(float64(f.Ops)/float64(max(f.Calls, 1)), "ops/call")
 }

@@ -188,7 +188,7 @@ func (m *Membership) Beat(ctx context.Context) error {
 func (m *Membership) take(r beatReply, sent, now time.Time) {
 	m.mu.Lock()
 	was := m.s.epoch.id
-	m.s.apply(r, sent, now, BeatLife)
+	m.s.apply(r, sent, now)
 	m.publish()
 	nodes, unreported := m.s.nodes, !m.s.epoch.reported
 	m.mu.Unlock()

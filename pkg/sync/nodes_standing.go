@@ -6,7 +6,6 @@ import "time"
 type standing struct {
 	beats    uint64    // that were answered
 	sent     time.Time // the last of them
-	row      uint64    // of them in a row, each no later than life after the one before
 	nodes    int
 	counted  int // nodes, and what else was among them, by the last answer
 	garbage  int
@@ -20,18 +19,15 @@ type standing struct {
 
 // apply takes up an answer to a heartbeat that was sent and answered at those times. What follows from it holds from when
 // it was sent, as nobody knows when after that the store heard it.
-func (s *standing) apply(r beatReply, sent, now time.Time, life time.Duration) {
-	if s.row++; s.beats == 0 || sent.Sub(s.sent) > life {
-		s.row = 1
-	}
+func (s *standing) apply(r beatReply, sent, now time.Time) {
 	s.beats++
 	s.sent = sent
+	// Without a list garbage passes for nodes: it makes shares smaller, and does no harm else.
+	s.counted, s.nodes = r.count, r.count
 	if r.listed {
 		s.members, s.garbage, s.listedAt = r.members, r.garbage, now
+		s.nodes = max(1, r.count-r.garbage)
 	}
-	s.counted = r.count
-	// Garbage is known as of the last list: less of it than counted makes nodes more, and their shares smaller.
-	s.nodes = max(1, r.count-s.garbage)
 	if s.epoch.saw(r.epoch, r.epochAge, now) {
 		s.epochs++
 	}

@@ -11,17 +11,15 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// BucketTable is where this node decides: [bucket.Table], over the heap or over the kernel's memory. Others charge it at
-// the same time.
-type BucketTable interface {
-	// Lookup copies an entry; false if the source has none, and so a full bucket.
-	Lookup(hash uint64) (bucket.Entry, bool)
-	// Adjust makes a bucket of that limit owe so many ticks more, or less, and tells what became of that: see
-	// [bucket.Table.Adjust].
-	Adjust(hash uint64, l *bucket.Limit, now bucket.Ticks, by int64) (applied int64, found bool)
+// BucketTable is where this node decides: the kernel's table, or another one. Others charge it at the same time. S says where
+// in it a source's bucket is.
+type BucketTable[S any] interface {
+	// Use is how many tokens a bucket has given since its entry was claimed, modulo 2^32, and its TAT; not found: the source
+	// has no entry, and so a full bucket.
+	Use(at S) (used uint32, tat bucket.Ticks, found bool)
+	// Adjust makes a bucket owe delta ticks more, or less: see [bucket.Limit.Adjust]. applied is what came of it.
+	Adjust(at S, now bucket.Ticks, delta int64) (applied int64, found bool)
 }
-
-var _ BucketTable = (*bucket.Table)(nil)
 
 // ReconciledPolicy is what a [Reconciler] needs to know of a policy. It is never changed.
 type ReconciledPolicy struct {
@@ -64,25 +62,23 @@ func NewReconciledPolicy(p *policy.Policy) (*ReconciledPolicy, error) {
 	return r, nil
 }
 
-// Source is a bucket of a policy that all nodes know by ID, and this node's table by Hash.
-type Source struct {
+// Source is a bucket of a policy that all nodes know by ID, and this node's table as At.
+type Source[S any] struct {
 	Policy *ReconciledPolicy
-	Hash   uint64
 	ID     ID
+	At     S
 }
 
 // ReconcileConfig says how much a [Reconciler] may do. Zeros are replaced by the defaults.
 type ReconcileConfig struct {
-	Interval time.Duration // between rounds: 10 ms to 1 s, default 100 ms
+	Interval time.Duration // between rounds: 10 ms to 500 ms, default 100 ms
 	Sources  int           // tracked at most, default 65536
 	Reports  int           // operations in a round at most, default 2000
 	Seed     uint64        // should differ from node to node
 }
 
 const (
-	// aheadMax is how far a TAT may be ahead of an empty bucket's. The table cuts what owes 1.07 s more than there is.
-	aheadMax = bucket.Ticks(time.Second << 8)
-	owedMax  = bucket.DepthMax
+	owedMax = bucket.DepthMax
 	// lag is how many intervals pass until all know of what was used: one until it is told, one until it is heard.
 	lag = 2
 	// stale is how many intervals late it may be that use is read or told.
@@ -120,11 +116,11 @@ const (
 // source that is far from its limit have its whole burst at whichever node it comes to.
 //
 // A part smaller than a packet is given whole, with as much luck as it is large.
-type Reconciler struct {
+type Reconciler[S any] struct {
 	c        ReconcileConfig
 	interval bucket.Ticks
-	table    BucketTable
-	sources  []tracked
+	table    BucketTable[S]
+	sources  []tracked[S]
 	index    map[ID]int32
 	random   uint64
 	round    uint32
@@ -150,8 +146,8 @@ type ReconcileStats struct {
 }
 
 // tracked is a source and what is known of it. Tokens are of its policy's unit.
-type tracked struct {
-	src     Source
+type tracked[S any] struct {
+	src     Source[S]
 	used    uint32       // the entry's, when last read
 	seq     uint32       // of the last report
 	spent   uint64       // tokens used and not reported
@@ -170,7 +166,7 @@ type tracked struct {
 	flags   uint8
 }
 
-func (t *tracked) owed() bucket.Ticks { return bucket.Ticks(max(0, t.balance)) }
+func (t *tracked[S]) owed() bucket.Ticks { return bucket.Ticks(max(0, t.balance)) }
 
 const (
 	isRead  = 1 << iota // used is known
@@ -178,6 +174,7 @@ const (
 	isPending
 	isLucky     // was given a packet
 	isElsewhere // was used elsewhere, when the store last answered
+	isCurious   // told of use: others did perhaps at the same time, and shall be heard in the next round
 	isRestoring // the next report tells what is owed
 )
 
@@ -185,7 +182,7 @@ const (
 var ErrReconcile = errors.New("reconciliation settings out of range")
 
 // NewReconciler makes one over table.
-func NewReconciler(c ReconcileConfig, table BucketTable) (*Reconciler, error) {
+func NewReconciler[S any](c ReconcileConfig, table BucketTable[S]) (*Reconciler[S], error) {
 	if c.Interval == 0 {
 		c.Interval = 100 * time.Millisecond
 	}
@@ -195,12 +192,12 @@ func NewReconciler(c ReconcileConfig, table BucketTable) (*Reconciler, error) {
 	if c.Reports == 0 {
 		c.Reports = 2000
 	}
-	if c.Interval < 10*time.Millisecond || c.Interval > time.Second || c.Sources < 1 || c.Sources > 1<<20 || c.Reports < 1 {
-		return nil, fmt.Errorf("%w: interval %v (10ms to 1s), %d sources (1 to %d), %d reports (1 or more)",
+	if c.Interval < 10*time.Millisecond || c.Interval > 500*time.Millisecond || c.Sources < 1 || c.Sources > 1<<20 || c.Reports < 1 {
+		return nil, fmt.Errorf("%w: interval %v (10ms to 500ms), %d sources (1 to %d), %d reports (1 or more)",
 			ErrReconcile, c.Interval, c.Sources, 1<<20, c.Reports)
 	}
 	c.Reports = min(c.Reports, c.Sources)
-	return &Reconciler{
+	return &Reconciler[S]{
 		c:        c,
 		interval: bucket.AtNanoseconds(uint64(c.Interval)),
 		table:    table,
@@ -210,8 +207,9 @@ func NewReconciler(c ReconcileConfig, table BucketTable) (*Reconciler, error) {
 	}, nil
 }
 
-// Announce has a source tracked that the kernel calls hot; false if there is no room, which is made in the next round.
-func (r *Reconciler) Announce(s Source) bool {
+// Announce has a source tracked that the kernel calls hot, of which used tokens at least were used since it was last
+// called so; false if there is no room, which is made in the next round.
+func (r *Reconciler[S]) Announce(s Source[S], used uint64) bool {
 	if _, known := r.index[s.ID]; known {
 		return true
 	}
@@ -221,16 +219,16 @@ func (r *Reconciler) Announce(s Source) bool {
 		return false
 	}
 	r.index[s.ID] = int32(len(r.sources))
-	r.sources = append(r.sources, tracked{src: s})
+	r.sources = append(r.sources, tracked[S]{src: s, spent: min(used, s.Policy.Limit.Burst)})
 	return true
 }
 
-// Replace gives tracked sources the policies that f makes of theirs; those of which it makes nil are forgotten. It must not
-// be called between Plan and what follows it.
-func (r *Reconciler) Replace(f func(*ReconciledPolicy) *ReconciledPolicy) {
+// Replace gives tracked sources the policies and places that f makes of theirs, whose ID it must not change; those for which it
+// returns false are forgotten. It must not be called between Plan and what follows it.
+func (r *Reconciler[S]) Replace(f func(Source[S]) (Source[S], bool)) {
 	for i := 0; i < len(r.sources); {
-		if p := f(r.sources[i].src.Policy); p != nil {
-			r.sources[i].src.Policy = p
+		if s, ok := f(r.sources[i].src); ok {
+			r.sources[i].src = s
 			i++
 			continue
 		}
@@ -239,29 +237,29 @@ func (r *Reconciler) Replace(f func(*ReconciledPolicy) *ReconciledPolicy) {
 }
 
 // Interval is how often there is to be a round.
-func (r *Reconciler) Interval() time.Duration { return r.c.Interval }
+func (r *Reconciler[S]) Interval() time.Duration { return r.c.Interval }
 
 // Stats says what was done.
-func (r *Reconciler) Stats() ReconcileStats {
+func (r *Reconciler[S]) Stats() ReconcileStats {
 	s := r.stats
 	s.Tracked = len(r.sources)
 	return s
 }
 
 // drop forgets a source, whose place the last one takes.
-func (r *Reconciler) drop(i int) {
+func (r *Reconciler[S]) drop(i int) {
 	last := len(r.sources) - 1
 	delete(r.index, r.sources[i].src.ID)
 	if i != last {
 		r.sources[i] = r.sources[last]
 		r.index[r.sources[i].src.ID] = int32(i)
 	}
-	r.sources[last] = tracked{}
+	r.sources[last] = tracked[S]{}
 	r.sources = r.sources[:last]
 }
 
 // draw is a number in [0, 1): splitmix64 (G. Steele, D. Lea, C. Flood, 2014).
-func (r *Reconciler) draw() float64 {
+func (r *Reconciler[S]) draw() float64 {
 	r.random += 0x9e3779b97f4a7c15
 	z := r.random
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9

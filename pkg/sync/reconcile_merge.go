@@ -13,10 +13,10 @@ const (
 )
 
 // PolicyOf is the policy that the i-th operation of the round is about.
-func (r *Reconciler) PolicyOf(i int) *ReconciledPolicy { return r.sources[r.planOf[i]].src.Policy }
+func (r *Reconciler[S]) PolicyOf(i int) *ReconciledPolicy { return r.sources[r.planOf[i]].src.Policy }
 
 // Apply ends a round with the replies to what Plan returned.
-func (r *Reconciler) Apply(now bucket.Ticks, replies []Reply) {
+func (r *Reconciler[S]) Apply(now bucket.Ticks, replies []Reply) {
 	for k := range min(len(replies), len(r.planOf)) {
 		t, reply := &r.sources[r.planOf[k]], &replies[k]
 		if errors.Is(reply.Err, ErrState) {
@@ -28,22 +28,22 @@ func (r *Reconciler) Apply(now bucket.Ticks, replies []Reply) {
 		} else if reply.Err != nil {
 			continue
 		}
-		e, found := r.read(t, now)
+		tat, found := r.read(t, now)
 		r.hear(t, reply)
 		if found {
-			r.merge(t, e, now)
+			r.merge(t, tat, now)
 		}
 	}
 	r.ops, r.planOf = r.ops[:0], r.planOf[:0]
 }
 
 // Fail ends a round of which it is not known which reports were made. They are made again in the next one.
-func (r *Reconciler) Fail() {
+func (r *Reconciler[S]) Fail() {
 	r.ops, r.planOf = r.ops[:0], r.planOf[:0]
 }
 
 // hear takes up what the store says of a source.
-func (r *Reconciler) hear(t *tracked, reply *Reply) {
+func (r *Reconciler[S]) hear(t *tracked[S], reply *Reply) {
 	l := &t.src.Policy.Bucket
 	full := min(bucket.AtNanoseconds(uint64(max(0, reply.Full))), l.Depth)
 	own := costOf(l, t.sent)
@@ -87,7 +87,7 @@ func (r *Reconciler) hear(t *tracked, reply *Reply) {
 }
 
 // weight is this node's part of what the cluster may admit.
-func (r *Reconciler) weight(t *tracked) float64 {
+func (r *Reconciler[S]) weight(t *tracked[S]) float64 {
 	even := 1 / float64(r.nodes)
 	if all := float64(t.own) + float64(t.else_); all > 0 {
 		return (1-evenShare)*float64(t.own)/all + evenShare*even
@@ -96,10 +96,10 @@ func (r *Reconciler) weight(t *tracked) float64 {
 }
 
 // merge charges the entry for what is owed, and for what is kept for the other nodes until the next round.
-func (r *Reconciler) merge(t *tracked, e bucket.Entry, now bucket.Ticks) {
+func (r *Reconciler[S]) merge(t *tracked[S], tat bucket.Ticks, now bucket.Ticks) {
 	l := &t.src.Policy.Bucket
 	rest := r.interval - min(r.interval, bucket.Debt(now, r.planned)) // until the next round
-	ahead := t.owed()
+	ahead := t.owed() + r.unheard(t)
 	if room := l.Depth + rest; room > ahead {
 		room -= ahead
 		kept := bucket.Ticks((1 - r.weight(t)) * float64(room))
@@ -108,14 +108,25 @@ func (r *Reconciler) merge(t *tracked, e bucket.Entry, now bucket.Ticks) {
 		}
 		ahead += room - r.packets(t, room-kept, room, rest)
 	}
-	ahead = min(ahead, l.Depth+aheadMax)
-	r.adjust(t, now, int64(ahead)-int64(bucket.Debt(e.TAT, now)))
+	ahead = min(ahead, l.Depth+bucket.AdjustSlack)
+	r.adjust(t, now, int64(ahead)-int64(bucket.Debt(tat, now)))
+}
+
+// unheard is what the others likely used since the store last answered, up to the limit's rate, but for the last round: of
+// that nobody could have heard.
+func (r *Reconciler[S]) unheard(t *tracked[S]) bucket.Ticks {
+	since := bucket.Debt(t.at, t.heard)
+	rounds := since / r.interval
+	if rounds <= 1 || t.others >= owedMax/(rounds+1) {
+		return 0
+	}
+	return min(since-r.interval, t.others*(rounds-1))
 }
 
 // packets makes more of a part that is less than a packet, sometimes, else nothing. As the bucket fills by itself, at the
 // whole rate, one packet now means what there will be until the next round as well: too much, which the nodes hear of,
 // and so give less often. Who was given it keeps it until it is used.
-func (r *Reconciler) packets(t *tracked, mine, room, rest bucket.Ticks) bucket.Ticks {
+func (r *Reconciler[S]) packets(t *tracked[S], mine, room, rest bucket.Ticks) bucket.Ticks {
 	one := costOf(&t.src.Policy.Bucket, t.src.Policy.Quantum)
 	if mine >= one {
 		return mine
@@ -131,24 +142,24 @@ func (r *Reconciler) packets(t *tracked, mine, room, rest bucket.Ticks) bucket.T
 // on_store_failure share to its part, as if all the others admitted the same. When the store is back the reports tell what
 // each source owes here, a full bucket at the most, instead of what it used in all that time: what is older than a refill
 // is forgotten.
-func (r *Reconciler) Away(now bucket.Ticks, nodes int) {
+func (r *Reconciler[S]) Away(now bucket.Ticks, nodes int) {
 	r.begin(now, nodes)
 	first := !r.away
 	r.away = true
 	for i := 0; i < len(r.sources); {
 		t := &r.sources[i]
-		e, found := r.read(t, now)
+		tat, found := r.read(t, now)
 		t.flags = t.flags&^(isPending|isKnown|isElsewhere) | isRestoring
 		t.sent, t.spent = 0, 0
 		switch {
-		case r.done(t, e, found, now):
+		case r.done(t, tat, found, now):
 			r.drop(i)
 			continue
 		case found && t.src.Policy.Share:
 			t.own, t.else_, t.others = 0, 0, owedMax
-			r.merge(t, e, now)
+			r.merge(t, tat, now)
 		case found && first:
-			r.adjust(t, now, int64(t.owed())-int64(bucket.Debt(e.TAT, now)))
+			r.adjust(t, now, int64(t.owed())-int64(bucket.Debt(tat, now)))
 		}
 		i++
 	}

@@ -14,14 +14,14 @@ func classOf(t bucket.Ticks) uint16 { return uint16(math.Float32bits(float32(t))
 
 // Plan begins a round: it reads what tracked sources used, and returns the reports to be made, of the heaviest, whose order
 // is that of the replies which Apply wants. They are valid until the next call.
-func (r *Reconciler) Plan(now bucket.Ticks, nodes int) []Op {
+func (r *Reconciler[S]) Plan(now bucket.Ticks, nodes int) []Op {
 	r.begin(now, nodes)
 	r.away = false
 	r.classes = [classCount]uint32{}
 	for i := 0; i < len(r.sources); {
 		t := &r.sources[i]
-		e, found := r.read(t, now)
-		if r.done(t, e, found, now) {
+		tat, found := r.read(t, now)
+		if r.done(t, tat, found, now) {
 			r.drop(i)
 			continue
 		}
@@ -31,7 +31,7 @@ func (r *Reconciler) Plan(now bucket.Ticks, nodes int) []Op {
 			r.classes[t.class]++
 			r.prolong(t, now)
 		} else if found {
-			r.merge(t, e, now)
+			r.merge(t, tat, now)
 		}
 		i++
 	}
@@ -39,7 +39,7 @@ func (r *Reconciler) Plan(now bucket.Ticks, nodes int) []Op {
 	return r.ops
 }
 
-func (r *Reconciler) begin(now bucket.Ticks, nodes int) {
+func (r *Reconciler[S]) begin(now bucket.Ticks, nodes int) {
 	r.planned, r.nodes = now, max(1, nodes)
 	r.round++
 	r.ops, r.planOf = r.ops[:0], r.planOf[:0]
@@ -50,34 +50,34 @@ func (r *Reconciler) begin(now bucket.Ticks, nodes int) {
 }
 
 // read brings what is known of a source up to what its entry says at now.
-func (r *Reconciler) read(t *tracked, now bucket.Ticks) (bucket.Entry, bool) {
-	e, found := r.table.Lookup(t.src.Hash)
+func (r *Reconciler[S]) read(t *tracked[S], now bucket.Ticks) (tat bucket.Ticks, found bool) {
+	used, tat, found := r.table.Use(t.src.At)
 	l := &t.src.Policy.Bucket
 	if t.flags&isRead == 0 {
 		// What it used before anybody looked is what it still owes.
 		t.flags |= isRead
-		t.at, t.heard, t.used, t.quiet = now, now, e.Used, quietRounds
+		t.at, t.heard, t.used, t.quiet = now, now, used, quietRounds
 		if found {
-			t.balance = int64(min(bucket.Debt(e.TAT, now), l.Depth))
-			t.spent = tokensIn(l, t.owed())
+			t.balance = int64(min(bucket.Debt(tat, now), l.Depth))
+			t.spent = max(t.spent, tokensIn(l, t.owed()))
 		}
 		if r.away {
 			t.flags |= isRestoring
 			t.spent = 0
 		}
-		return e, found
+		return tat, found
 	}
 	elapsed := bucket.Debt(now, t.at) // 0 if now is no later
 	t.at = now
 	t.balance = max(min(t.balance, int64(r.most(t)))-int64(elapsed), -int64(r.credit(t, now)))
 	if !found {
 		t.used, t.spare = 0, 0
-		return e, false
+		return tat, false
 	}
-	if bucket.Debt(e.TAT, now) == 0 {
+	if bucket.Debt(tat, now) == 0 {
 		t.spare = 0
 	}
-	tokens := t.usedSince(e.Used, elapsed)
+	tokens := t.usedSince(used, elapsed)
 	if tokens > 0 {
 		t.idle = 0
 		t.flags &^= isLucky
@@ -85,34 +85,34 @@ func (r *Reconciler) read(t *tracked, now bucket.Ticks) (bucket.Entry, bool) {
 	t.spent += tokens
 	if elapsed > stale*r.interval || t.quiet > quietRounds+stale {
 		// What has been made up for since is nobody's business any more.
-		t.spent = min(t.spent, tokensIn(l, min(bucket.Debt(e.TAT, now), l.Depth)+lag*r.interval))
+		t.spent = min(t.spent, tokensIn(l, min(bucket.Debt(tat, now), l.Depth)+lag*r.interval))
 	}
 	cost := costOf(l, tokens)
 	if r.away && t.src.Policy.Share {
 		cost = r.times(cost) // as if the others did the same
 	}
 	t.balance += int64(cost)
-	return e, true
+	return tat, true
 }
 
 // credit is how far a debt may fall below nothing until the others' use is heard, which was made meanwhile. Without it a
 // bucket that fills in less than two intervals would be charged for use that it has long made up for. One that takes
 // longer is charged in full: so what was used at once is paid back.
-func (r *Reconciler) credit(t *tracked, now bucket.Ticks) bucket.Ticks {
+func (r *Reconciler[S]) credit(t *tracked[S], now bucket.Ticks) bucket.Ticks {
 	most := lag*r.interval - min(lag*r.interval, t.src.Policy.Bucket.Depth)
 	return min(most, bucket.Debt(now, t.heard))
 }
 
 // most is how much can be owed: more cannot have been admitted before all nodes heard of it, [ReconciledBound]. While the
 // store is away, and nobody is heard, a burst.
-func (r *Reconciler) most(t *tracked) bucket.Ticks {
+func (r *Reconciler[S]) most(t *tracked[S]) bucket.Ticks {
 	if r.away {
 		return t.src.Policy.Bucket.Depth
 	}
 	return r.times(t.src.Policy.Bucket.Depth + lag*r.interval)
 }
 
-func (r *Reconciler) times(t bucket.Ticks) bucket.Ticks {
+func (r *Reconciler[S]) times(t bucket.Ticks) bucket.Ticks {
 	if t > owedMax/bucket.Ticks(r.nodes) {
 		return owedMax
 	}
@@ -122,7 +122,7 @@ func (r *Reconciler) times(t bucket.Ticks) bucket.Ticks {
 // usedSince is how many tokens were used since the entry was last read, given what it counts now. An entry that counts less
 // is another one, claimed since, whose use began at 0, or one from which a packet was taken back that another policy
 // denied: then the difference is a few packets, and stays to be made up for.
-func (t *tracked) usedSince(used uint32, elapsed bucket.Ticks) uint64 {
+func (t *tracked[S]) usedSince(used uint32, elapsed bucket.Ticks) uint64 {
 	p := t.src.Policy
 	most := p.Limit.Burst + p.Limit.Burst/8 + tokensIn(&p.Bucket, min(elapsed, owedMax)) + 16*p.Quantum
 	if ahead := uint64(used - t.used); ahead <= most {
@@ -137,61 +137,62 @@ func (t *tracked) usedSince(used uint32, elapsed bucket.Ticks) uint64 {
 }
 
 // done tells that nothing has to be remembered of a source: nothing is owed, it has not been used for some rounds, nor
-// elsewhere when the store last answered, and less than the node's part of the limit was used that was not told.
-func (r *Reconciler) done(t *tracked, e bucket.Entry, found bool, now bucket.Ticks) bool {
-	patience := uint8(1)
-	if t.flags&isKnown != 0 {
-		patience = quietRounds / 2
-	}
-	return t.balance <= 0 && t.idle >= patience && t.flags&(isPending|isElsewhere) == 0 && (!found || bucket.Debt(e.TAT, now) == 0) &&
-		costOf(&t.src.Policy.Bucket, t.spent) < r.fair()
+// elsewhere when the store last answered, and there is nothing to tell; or there is more than can be told.
+func (r *Reconciler[S]) done(t *tracked[S], tat bucket.Ticks, found bool, now bucket.Ticks) bool {
+	return t.balance <= 0 && t.idle >= quietRounds/2 && t.flags&(isPending|isElsewhere) == 0 &&
+		(!found || bucket.Debt(tat, now) == 0) && (t.spent == 0 || r.stats.Deferred > 0)
 }
 
 // fair is a node's part of what the limit admits in a round.
-func (r *Reconciler) fair() bucket.Ticks { return r.interval / bucket.Ticks(r.nodes) }
+func (r *Reconciler[S]) fair() bucket.Ticks { return r.interval / bucket.Ticks(r.nodes) }
 
 // prolong reserves for the others until the next round, as nothing says that the answer comes, nor that the source will
 // be among those that are asked for.
-func (r *Reconciler) prolong(t *tracked, now bucket.Ticks) {
+func (r *Reconciler[S]) prolong(t *tracked[S], now bucket.Ticks) {
 	by := min(bucket.Ticks((1-r.weight(t))*float64(r.interval)), t.others)
-	e, found := r.table.Lookup(t.src.Hash)
+	_, tat, found := r.table.Use(t.src.At)
 	if !found || by == 0 {
 		return
 	}
-	if debt, most := bucket.Debt(e.TAT, now), t.src.Policy.Bucket.Depth+r.interval; debt+by > most {
+	if debt, most := bucket.Debt(tat, now), t.src.Policy.Bucket.Depth+r.interval; debt+by > most {
 		by = most - min(most, debt)
 	}
 	r.adjust(t, now, int64(by))
 }
 
 // adjust moves the source's TAT, but takes away no more than what was put there.
-func (r *Reconciler) adjust(t *tracked, now bucket.Ticks, by int64) {
+func (r *Reconciler[S]) adjust(t *tracked[S], now bucket.Ticks, by int64) {
 	by = max(by, -int64(t.spare))
 	if by != 0 {
-		applied, _ := r.table.Adjust(t.src.Hash, &t.src.Policy.Bucket, now, by)
-		t.spare = bucket.Ticks(int64(t.spare) + applied)
+		by, _ = r.table.Adjust(t.src.At, now, by)
+		t.spare = bucket.Ticks(int64(t.spare) + by)
 	}
 }
 
 // due is the weight of what there is to tell or to ask, 0 if nothing. A node's part of the limit is not told until it is
 // used: if every node stays below, so does the sum.
-func (t *tracked) due(r *Reconciler) uint16 {
+func (t *tracked[S]) due(r *Reconciler[S]) uint16 {
 	cost := costOf(&t.src.Policy.Bucket, t.spent)
 	switch {
 	case t.flags&isRestoring != 0:
 		return max(1, classOf(t.owed()))
 	case t.flags&isPending != 0:
 		return max(1, classOf(cost+costOf(&t.src.Policy.Bucket, t.sent)))
-	case t.spent > 0 && (cost >= r.fair() || t.quiet >= quietRounds):
+	case t.spent > 0 && (cost >= r.fair() || t.flags&isKnown == 0 || t.quiet >= quietRounds):
 		return max(1, classOf(cost))
-	case t.quiet >= quietRounds:
+	case t.flags&isCurious != 0, t.quiet >= r.patience(t):
 		return 1
 	}
 	return 0
 }
 
+// patience is after how many rounds without a report a source is asked for: more often if its bucket fills soon.
+func (r *Reconciler[S]) patience(t *tracked[S]) uint8 {
+	return uint8(max(2, min(quietRounds, t.src.Policy.Bucket.Depth/(4*r.interval))))
+}
+
 // choose plans the reports of the heaviest. Of those that are equal the place to start moves on from round to round.
-func (r *Reconciler) choose() {
+func (r *Reconciler[S]) choose() {
 	least, rest := classCount, r.c.Reports
 	for least > 1 && rest > 0 {
 		least--
@@ -233,7 +234,7 @@ func (r *Reconciler) choose() {
 
 // report plans one. One that was not answered is made again as it was, so that the store can tell: what was used since
 // waits.
-func (r *Reconciler) report(t *tracked, i int32) {
+func (r *Reconciler[S]) report(t *tracked[S], i int32) {
 	if t.flags&isPending == 0 {
 		t.flags |= isPending
 		t.sent, t.spent = t.spent, 0
@@ -246,13 +247,17 @@ func (r *Reconciler) report(t *tracked, i int32) {
 		op.Want = min(tokensIn(&t.src.Policy.Bucket, t.owed()), t.src.Policy.Limit.Burst)
 	}
 	t.quiet = 0
+	t.flags &^= isCurious
+	if t.sent > 0 {
+		t.flags |= isCurious
+	}
 	r.ops = append(r.ops, op)
 	r.planOf = append(r.planOf, i)
 }
 
 // shed makes room for an eighth of what can be tracked, by forgetting those who owe least: a flood of sources that come
 // once drives out one another, and nobody who is busy.
-func (r *Reconciler) shed(now bucket.Ticks) {
+func (r *Reconciler[S]) shed(now bucket.Ticks) {
 	r.classes = [classCount]uint32{}
 	for i := range r.sources {
 		t := &r.sources[i]

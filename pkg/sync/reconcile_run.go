@@ -26,8 +26,8 @@ type ReconcileGate interface {
 }
 
 // ReconcileOptions are what a [Reconciling] needs. All but Errors are required.
-type ReconcileOptions struct {
-	Core     *Reconciler
+type ReconcileOptions[S any] struct {
+	Core     *Reconciler[S]
 	Executor Executor
 	Gate     ReconcileGate
 	Node     string
@@ -44,14 +44,19 @@ type ReconcileError struct {
 }
 
 // Reconciling runs a [Reconciler] against a store. Its methods may be called by several goroutines at once.
-type Reconciling struct {
-	o         ReconcileOptions
-	announced chan Source
+type Reconciling[S any] struct {
+	o         ReconcileOptions[S]
+	announced chan announcement[S]
 	commands  chan func()
 	replies   []Reply
 
 	mu    sync.Mutex
 	stats ReconcilingStats
+}
+
+type announcement[S any] struct {
+	source Source[S]
+	used   uint64
 }
 
 // ReconcilingStats are a reconciler's, and those of its rounds.
@@ -65,17 +70,17 @@ type ReconcilingStats struct {
 }
 
 // NewReconciling makes one; [Reconciling.Run] runs it.
-func NewReconciling(o ReconcileOptions) *Reconciling {
+func NewReconciling[S any](o ReconcileOptions[S]) *Reconciling[S] {
 	if o.Errors == nil {
 		o.Errors = func(ReconcileError) {}
 	}
-	return &Reconciling{o: o, announced: make(chan Source, announceQueue), commands: make(chan func())}
+	return &Reconciling[S]{o: o, announced: make(chan announcement[S], announceQueue), commands: make(chan func())}
 }
 
 // Announce has a source tracked. It does not block: what is too much is dropped, and announced again by the kernel.
-func (r *Reconciling) Announce(s Source) {
+func (r *Reconciling[S]) Announce(s Source[S], used uint64) {
 	select {
-	case r.announced <- s:
+	case r.announced <- announcement[S]{s, used}:
 	default:
 		r.mu.Lock()
 		r.stats.Dropped++
@@ -84,7 +89,7 @@ func (r *Reconciling) Announce(s Source) {
 }
 
 // Replace is [Reconciler.Replace], done between two rounds.
-func (r *Reconciling) Replace(ctx context.Context, f func(*ReconciledPolicy) *ReconciledPolicy) error {
+func (r *Reconciling[S]) Replace(ctx context.Context, f func(Source[S]) (Source[S], bool)) error {
 	done := make(chan struct{})
 	select {
 	case r.commands <- func() { r.o.Core.Replace(f); close(done) }:
@@ -96,7 +101,7 @@ func (r *Reconciling) Replace(ctx context.Context, f func(*ReconciledPolicy) *Re
 }
 
 // Stats says what was done.
-func (r *Reconciling) Stats() ReconcilingStats {
+func (r *Reconciling[S]) Stats() ReconcilingStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.stats
@@ -104,7 +109,7 @@ func (r *Reconciling) Stats() ReconcilingStats {
 
 // Run does rounds until ctx ends, and then a last one, so that the other nodes know what this one used. It begins after
 // a part of the interval, lest nodes that are started together all ask at the same time.
-func (r *Reconciling) Run(ctx context.Context) error {
+func (r *Reconciling[S]) Run(ctx context.Context) error {
 	first := time.NewTimer(rand.N(r.o.Core.Interval()))
 	defer first.Stop()
 	var ticks <-chan time.Time
@@ -114,8 +119,8 @@ func (r *Reconciling) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			r.round(context.WithoutCancel(ctx), &last)
 			return nil
-		case s := <-r.announced:
-			r.o.Core.Announce(s)
+		case a := <-r.announced:
+			r.o.Core.Announce(a.source, a.used)
 		case do := <-r.commands:
 			do()
 		case <-first.C:
@@ -130,7 +135,7 @@ func (r *Reconciling) Run(ctx context.Context) error {
 }
 
 // round is one, of several calls if there is much to tell. After the first that fails the others are not made.
-func (r *Reconciling) round(ctx context.Context, last *bucket.Ticks) {
+func (r *Reconciling[S]) round(ctx context.Context, last *bucket.Ticks) {
 	core, nodes := r.o.Core, max(1, r.o.Nodes())
 	away, failed := !r.o.Gate.Ready(), false
 	if away {
@@ -166,7 +171,7 @@ func (r *Reconciling) round(ctx context.Context, last *bucket.Ticks) {
 // ErrUnasked is the error of reports that were not made because a call before them failed.
 var ErrUnasked = errors.New("not asked: a call before this one failed")
 
-func (r *Reconciling) call(ctx context.Context, ops []Op, replies []Reply) error {
+func (r *Reconciling[S]) call(ctx context.Context, ops []Op, replies []Reply) error {
 	return r.o.Gate.Do(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 		defer cancel()
@@ -174,7 +179,7 @@ func (r *Reconciling) call(ctx context.Context, ops []Op, replies []Reply) error
 	})
 }
 
-func (r *Reconciling) count(s ReconcileStats, away, failed bool, last *bucket.Ticks) {
+func (r *Reconciling[S]) count(s ReconcileStats, away, failed bool, last *bucket.Ticks) {
 	now := r.o.Clock()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,13 +1,11 @@
 package ratesync
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"sync"
@@ -27,7 +25,6 @@ const (
 )
 
 const (
-	maxSecret = 4 << 10 // bytes of a file with a user or password
 	maxPrefix = 64
 	maxPool   = 10_000
 )
@@ -39,9 +36,7 @@ type Options struct {
 	URLs     []string
 	Cluster  bool
 	Sentinel *Sentinel
-	// Username is the ACL user; User and Password are files that have user and password. All go before those of the URL, and
-	// files are read once.
-	Username       string
+	// User and Password go before those of the URL.
 	User, Password string
 	TLS            TLS
 
@@ -58,8 +53,7 @@ type Sentinel struct {
 	Master    string
 	Addresses []string // host:port of sentinels
 	DB        int
-	// Username, or the file User, and the file Password are for the sentinels themselves.
-	Username       string
+	// User and Password are the sentinels' own.
 	User, Password string
 }
 
@@ -187,9 +181,7 @@ func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 	if o.Cluster && u.DB != 0 {
 		return nil, nil, errors.New("redis: a cluster has no databases (remove the number at the end of the URL)")
 	}
-	if err := o.logins(u, &secrets); err != nil {
-		return nil, nil, err
-	}
+	o.logins(u, &secrets)
 	if secure {
 		config, err := o.TLS.config()
 		if err != nil {
@@ -202,70 +194,22 @@ func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 	return u, secrets, nil
 }
 
-// logins adds what files have of users and passwords.
-func (o *Options) logins(u *redis.UniversalOptions, secrets *[]string) error {
+// logins adds users and passwords that are not in a URL.
+func (o *Options) logins(u *redis.UniversalOptions, secrets *[]string) {
 	if s := o.Sentinel; s != nil {
 		u.Addrs, u.MasterName, u.DB = s.Addresses, s.Master, s.DB
-		user, password, err := login(s.User, s.Password)
-		if err != nil {
-			return err
-		}
-		u.SentinelUsername, u.SentinelPassword = cmp.Or(s.Username, user), password
-		if password != "" {
-			*secrets = append(*secrets, password)
+		u.SentinelUsername, u.SentinelPassword = s.User, s.Password
+		if s.Password != "" {
+			*secrets = append(*secrets, s.Password)
 		}
 	}
-	if o.Username != "" {
-		u.Username = o.Username
+	if o.User != "" {
+		u.Username = o.User
 	}
-	if o.User == "" && o.Password == "" {
-		return nil
+	if o.Password != "" {
+		u.Password = o.Password
+		*secrets = append(*secrets, o.Password)
 	}
-	user, password, err := login(o.User, o.Password)
-	if err != nil {
-		return err
-	}
-	if password != "" {
-		*secrets = append(*secrets, password)
-	}
-	if user != "" {
-		u.Username = user
-	}
-	if password != "" {
-		u.Password = password
-	}
-	return nil
-}
-
-func login(userFile, passwordFile string) (user, password string, err error) {
-	if user, err = readSecret(userFile); err != nil {
-		return "", "", fmt.Errorf("redis: reading the user: %w", err)
-	}
-	if password, err = readSecret(passwordFile); err != nil {
-		return "", "", fmt.Errorf("redis: reading the password: %w", err)
-	}
-	return user, password, nil
-}
-
-// readSecret is a file's first line.
-func readSecret(file string) (string, error) {
-	if file == "" {
-		return "", nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	if err != nil {
-		return "", err
-	}
-	if len(text) > maxSecret {
-		return "", fmt.Errorf("%s has more than %d bytes", file, maxSecret)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	return strings.TrimSuffix(line, "\r"), nil
 }
 
 func (t *TLS) config() (*tls.Config, error) {
