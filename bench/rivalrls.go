@@ -51,7 +51,7 @@ func startEnvoy(ctx context.Context, binary, dir string, redis *redisServer, set
 	s.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	s.cmd.Env = append(os.Environ(), "USE_STATSD=false", "DISABLE_STATS=true", "LOG_LEVEL=error", "EXPIRATION_JITTER_MAX_SECONDS=0",
 		"RUNTIME_ROOT="+dir, "RUNTIME_SUBDIRECTORY=weir", "RUNTIME_WATCH_ROOT=false",
-		"REDIS_SOCKET_TYPE=tcp", "REDIS_URL="+redis.tcp, fmt.Sprintf("REDIS_POOL_SIZE=%d", poolSize))
+		"REDIS_SOCKET_TYPE=tcp", "REDIS_URL="+redis.tcp)
 	for name, address := range map[string]string{"": s.http, "GRPC_": s.grpc, "DEBUG_": freeAddress()} {
 		host, port, _ := net.SplitHostPort(address)
 		s.cmd.Env = append(s.cmd.Env, name+"HOST="+host, name+"PORT="+port)

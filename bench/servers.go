@@ -29,12 +29,14 @@ type server struct {
 
 // The servers' names.
 const (
-	nameEmptyHTTP = "an empty net/http handler"
-	nameTimedHTTP = "the same with timeouts"
-	nameAuth      = "weir /v1/auth"
-	nameEmptyRLS  = "an empty RLS server"
-	nameRLS       = "weir RLS"
-	nameEnvoy     = "envoyproxy/ratelimit"
+	nameEmptyHTTP  = "an empty net/http handler"
+	nameTimedHTTP  = "the same with timeouts"
+	nameAuth       = "weir /v1/auth"
+	nameEmptyRLS   = "an empty RLS server"
+	nameRLS        = "weir RLS"
+	nameSharedRLS  = "weir RLS, leased"
+	nameEnvoy      = "envoyproxy/ratelimit"
+	nameEnvoyTuned = "envoyproxy/ratelimit, tuned"
 )
 
 // serveEmpty is this program as a child: it answers 200, and OK, to everything, until its standard input

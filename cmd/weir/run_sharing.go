@@ -88,9 +88,15 @@ func (s *sharing) openSharer(r *config.Redis) error {
 		return err
 	}
 	s.members, err = ratesync.NewMembership(ratesync.MembershipOptions{
-		Client: s.slow, Key: s.redis.Key, Name: s.name, TTL: r.DefaultTTL, OnBeat: s.sharer.Beat, Report: s.sharer.Recover, Log: s.log,
+		Client: s.slow, Key: s.redis.Key, Name: s.name, TTL: r.DefaultTTL, OnBeat: s.sharer.Beat, Report: s.reportAll, Log: s.log,
 	})
 	return err
+}
+
+// reportAll tells a Redis that has none of its data, or is new to this node, all that is known here of its buckets.
+func (s *sharing) reportAll(ctx context.Context) error {
+	s.sharer.Lost()
+	return s.sharer.Recover(ctx)
 }
 
 // openGuard makes what decides whether Redis is asked.
