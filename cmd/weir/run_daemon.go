@@ -115,8 +115,23 @@ func (d *daemon) publish() {
 	now.config.RequestsOnly = d.packets == nil
 	if d.packets != nil {
 		now.missing = d.packets.missing()
+		d.shareAttached()
 	}
 	d.shown.Store(now)
+}
+
+// shareAttached has the counts shared of what is attached now.
+func (d *daemon) shareAttached() {
+	if d.sharing == nil || !d.packets.changed {
+		return
+	}
+	all, err := d.packets.reconciler.own()
+	if err != nil {
+		d.log.Error("can't read what is attached; its counts are shared as before", "error", err)
+		return
+	}
+	d.packets.changed = false
+	d.sharing.kernel.update(all)
 }
 
 // Missing lists the interfaces of the file that are not enforced as it says.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/fallback"
@@ -38,6 +39,7 @@ type sharing struct {
 	webhook *fallback.Webhook // nil: nobody is told
 	members *ratesync.Membership
 	sharer  *ratesync.Sharer
+	kernel  *sharedKernel // nil: the daemon has nothing to do with packets
 }
 
 var _ ratesync.Gate = (*sharing)(nil)
@@ -46,6 +48,9 @@ var _ ratesync.Gate = (*sharing)(nil)
 func openSharing(c *config.Config, log *slog.Logger) (_ *sharing, err error) {
 	if c.Redis == nil {
 		return nil, nil
+	}
+	if err := c.Redis.CheckSecrets(); err != nil {
+		return nil, err
 	}
 	s := &sharing{log: log, config: *c.Redis}
 	defer func() {
@@ -145,13 +150,26 @@ func makePolicyCache(c *config.Config) error {
 	return nil
 }
 
-// components are what runs until the daemon ends.
-func (s *sharing) components() []func(context.Context) error {
-	all := []func(context.Context) error{s.guard.Run, s.members.Run, s.sharer.Run}
+// run shares counts until ctx ends. The heartbeats end last: a probe of the guard's would tell the others that this node is
+// there again, and until then its leases are handed back.
+func (s *sharing) run(ctx context.Context) error {
+	all := []func(context.Context) error{s.guard.Run, s.sharer.Run}
 	if s.webhook != nil {
 		all = append(all, s.webhook.Run)
 	}
-	return all
+	if s.kernel != nil {
+		all = append(all, s.kernel.Run)
+	}
+	beating, end := context.WithCancel(context.WithoutCancel(ctx))
+	beats := make(chan error, 1)
+	go func() { beats <- s.members.Run(beating) }()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, component := range all {
+		g.Go(func() error { return component(ctx) })
+	}
+	err := g.Wait()
+	end()
+	return errors.Join(err, <-beats)
 }
 
 // close ends all connections.

@@ -69,6 +69,9 @@ func openDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ 
 			return nil, err
 		}
 		d.stateDir = d.packets.dir.Name()
+		if d.sharing != nil {
+			d.sharing.kernel = newSharedKernel(d.packets.dir, e.runDir, d.sharing)
+		}
 	}
 	if d.sharing != nil {
 		if err := makePolicyCache(c); err != nil {
@@ -124,7 +127,7 @@ func (d *daemon) components() []func(context.Context) error {
 		}
 	}
 	if d.sharing != nil {
-		all = append(all, d.sharing.components()...)
+		all = append(all, d.sharing.run)
 	}
 	if d.cluster != nil {
 		all = append(all, d.cluster.follower.Run)

@@ -2,6 +2,7 @@ package ratesync
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 
@@ -119,6 +120,9 @@ func (r *Redis) call(ctx context.Context, node string, ops []Op, prepared []oper
 		}
 	}
 	script := &scripts[s.mask]
+	if simple(prepared, s.ops) {
+		script = &token
+	}
 	args := make([]any, 0, 5+len(s.names)+len(s.ops))
 	args = append(args, "evalsha", script.sha, strconv.Itoa(len(s.names)))
 	for i := range s.names {
@@ -135,6 +139,25 @@ func (r *Redis) call(ctx context.Context, node string, ops []Op, prepared []oper
 		args = append(args, o.append(make([]byte, 0, 80), groups.number(o)))
 	}
 	return scriptCall{script: script, keys: len(s.names), ops: s.ops, args: args, cmd: redis.NewIntSliceCmd(ctx, args...)}
+}
+
+// simple tells whether operations can be done one after the other by the script of token buckets. Groups whose numbers
+// rise have one operation each.
+func simple(prepared []operation, ops []int) bool {
+	group := math.MinInt
+	for _, at := range ops {
+		o := &prepared[at]
+		switch {
+		case o.kind != 1 || o.verb == Reset:
+			return false
+		case o.verb != Take || o.group == 0:
+		case o.group <= group:
+			return false
+		default:
+			group = o.group
+		}
+	}
+	return true
 }
 
 // groupNumbers gives the groups of a script call small numbers, from 1.

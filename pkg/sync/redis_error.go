@@ -99,8 +99,10 @@ func Classify(err error) Class {
 		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, redis.ErrPoolTimeout) {
 		return ClassTimeout
 	}
-	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, redis.ErrClosed) {
+	_, system := errors.AsType[syscall.Errno](err)
+	_, network := errors.AsType[*net.OpError](err)
+	if system || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, redis.ErrClosed) {
 		return ClassRefused
 	}
 	return ClassOther

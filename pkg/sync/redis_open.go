@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -160,11 +161,16 @@ func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 		PoolSize:                 o.PoolSize, DialTimeout: o.ConnectionTimeout,
 		ReadTimeout: o.CommandTimeout, WriteTimeout: o.CommandTimeout, PoolTimeout: o.CommandTimeout,
 	}
+	d := new(dialer)
+	u.Dialer = d.dial
 	var secrets []string
 	secure := o.TLS.Enabled
 	for i, text := range o.URLs {
 		// The error would have the URL, which has the password.
 		one, err := redis.ParseURL(text)
+		if err == nil && !strings.HasPrefix(text, "unix:") {
+			_, _, err = net.SplitHostPort(one.Addr)
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("redis: url %d of %d can't be read (use redis://[user[:password]@]host[:port][/db], rediss:// or unix://[user[:password]@]/path)", i+1, len(o.URLs))
 		}
@@ -187,7 +193,7 @@ func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		u.TLSConfig = config
+		d.secure = config
 	} else if o.TLS != (TLS{}) {
 		return nil, nil, errors.New("redis: TLS is set, and the URL is not rediss (use rediss://)")
 	}

@@ -44,9 +44,11 @@ const (
 	families = iota
 )
 
-// scripts are those of any operations, by mask, and taking is that of a single [Take] of token_bucket.
+// scripts are those of any operations, by mask, token is that of token buckets without groups and Reset, and taking that of
+// a single [Take] of one.
 var (
 	scripts = makeScripts()
+	token   = newScript("token")
 	taking  = newScript("take")
 )
 

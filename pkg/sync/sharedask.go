@@ -9,8 +9,12 @@ import (
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
-// maxRounds is how often a question that others were faster for is asked again.
-const maxRounds = 64
+const (
+	// leaseRounds is how often a question asks for a lease that others then spend, before it takes what it needs itself.
+	leaseRounds = 3
+	// maxRounds is how often a question that others were faster for is asked again, if it can't: see job.
+	maxRounds = 64
+)
 
 // askedPart is what is known of one asking.
 type askedPart struct {
@@ -153,7 +157,7 @@ func (q *question) job(now bucket.Ticks) (j *job) {
 		a, p := &q.all[i], &q.parts[i]
 		switch {
 		case p.state != partOpen || p.op != none:
-		case p.h.leased && !a.Peek && q.s.leases.Splits(p.h.terms, now, a.Hits):
+		case p.h.leased && !a.Peek && (q.rounds < leaseRounds || q.bundle != nil) && q.s.leases.Splits(p.h.terms, now, a.Hits):
 			f, queue := q.s.join(p.h.terms, a.Key, a.Hits, q.deadline)
 			if p.flight = f; queue {
 				j.flights = append(j.flights, f)

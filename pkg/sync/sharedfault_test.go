@@ -268,6 +268,48 @@ func TestRefundsComeBack(t *testing.T) {
 	})
 }
 
+// TestSpike: many who come at once to a full bucket are all let in, though the node may hold few tokens at a time.
+func TestSpike(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {
+		n.Beat(0, 20)
+		store.fail(nil, func(context.Context, []Op, []Reply) error { time.Sleep(1500 * time.Microsecond); return nil })
+		l := n.share(t, tokenPolicy(2000, time.Hour, 2000, policy.ConsistencyLeased))
+		var all sync.WaitGroup
+		for range 500 {
+			all.Go(func() {
+				if o, a := check(n, l, keyOf(1), m.instant(), 1); a != limiter.Decided || !o.Admitted {
+					t.Errorf("%v %+v", a, o)
+				}
+			})
+		}
+		all.Wait()
+		if f := n.Figures(); f.Contended > 0 || f.Calls > 20 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// TestStopWhileTheStoreHangs ends in a bounded time, and says what it could not hand back.
+func TestStopWhileTheStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := machine{time.Now()}
+		store := newFakeStore(m.since)
+		n := startPeer(t, store, m, 1, nil)
+		l := n.share(t, tokenPolicy(1000, time.Hour, 1000, policy.ConsistencyLeased))
+		for range 5 {
+			check(n, l, keyOf(1), m.instant(), 1)
+		}
+		store.fail(func(ctx context.Context, _ []Op, _ []Reply) error { <-ctx.Done(); return ctx.Err() }, nil)
+		begun := m.since()
+		if err := n.stop(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("stopped with %v", err)
+		}
+		if took := m.since() - begun; took > stopTimeout {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // TestRampLetsSomeIn while others stay away.
 func TestRampLetsSomeIn(t *testing.T) {
 	inBubble(t, func(t *testing.T, store *fakeStore, n *peer, m machine) {

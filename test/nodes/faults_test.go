@@ -13,8 +13,8 @@ import (
 const faultsConfiguration = `
 table: {l7_entries: 65536}
 server: {http: ""}
-redis: {url: "REDIS", command_timeout: 10ms}
-fallback: {health_check_interval: 1s}
+redis: {key_prefix: test, url: "REDIS", command_timeout: 10ms}
+fallback: {policy_cache: "", health_check_interval: 1s}
 policies:
   - {name: leased-local, scope: per_user, limit: 150, window: 1s, burst: 150, match: {endpoints: [/leased-local]}, on_store_failure: local}
   - {name: leased-share, scope: per_user, limit: 150, window: 1s, burst: 150, match: {endpoints: [/leased-share]}, on_store_failure: share}

@@ -13,7 +13,8 @@ const kernelConfiguration = `
 interfaces: [{name: eth0, hook: xdp}]
 table: {entries: 65536, l7_entries: 65536}
 server: {http: ""}
-redis: {url: "REDIS", interval: 100ms}
+redis: {key_prefix: test, url: "REDIS", interval: 100ms}
+fallback: {policy_cache: ""}
 policies:
   - {name: per-source, scope: per_ip, limit: 2000, window: 1s, burst: 400, layer: kernel, consistency: reconciled}
 `

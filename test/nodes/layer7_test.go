@@ -8,7 +8,8 @@ import (
 const layer7Configuration = `
 table: {l7_entries: 65536}
 server: {http: ""}
-redis: {url: "REDIS"}
+redis: {key_prefix: test, url: "REDIS"}
+fallback: {policy_cache: ""}
 policies:
   - {name: leased, scope: per_user, limit: 600, window: 1s, burst: 600, match: {endpoints: [/leased]}, consistency: leased}
   - {name: strict, scope: per_user, limit: 300, window: 1s, burst: 60, match: {endpoints: [/strict]}, consistency: strict}

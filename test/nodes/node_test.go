@@ -20,6 +20,7 @@ import (
 
 	"github.com/weir-limiter/weir/internal/lab"
 	"github.com/weir-limiter/weir/internal/testutil"
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/loader"
 )
 
@@ -164,6 +165,15 @@ func (n *node) check(endpoint, user string) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("%s: %s", resp.Status, text)
+}
+
+// health is what /v1/health says.
+func (n *node) health() (h limiter.Health, err error) {
+	body, err := n.get("/v1/health")
+	if err == nil {
+		err = json.Unmarshal(body, &h)
+	}
+	return h, err
 }
 
 // metric adds up the series of a metric that have all of the labels, "name=value".
