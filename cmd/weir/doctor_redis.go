@@ -129,10 +129,10 @@ func examineRedis(ctx context.Context, r *config.Redis) []finding {
 // clientOf makes a client as weir run has it, but one that waits as long as a connect may take: how long an answer
 // takes is for the doctor to find out. seen is told of each TLS connection.
 func clientOf(r *config.Redis, seen func(tls.ConnectionState)) (redis.UniversalClient, error) {
-	if err := r.CheckSecrets(); err != nil {
+	o, err := redisOptions(r)
+	if err != nil {
 		return nil, err
 	}
-	o := redisOptions(r)
 	o.CommandTimeout = r.ConnectionTimeout
 	client, err := ratesync.NewClient(o)
 	if err != nil {

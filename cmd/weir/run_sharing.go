@@ -40,6 +40,7 @@ type sharing struct {
 	members *ratesync.Membership
 	sharer  *ratesync.Sharer
 	kernel  *sharedKernel // nil: the daemon has nothing to do with packets
+	opened  time.Time
 }
 
 var _ ratesync.Gate = (*sharing)(nil)
@@ -49,10 +50,7 @@ func openSharing(c *config.Config, log *slog.Logger) (_ *sharing, err error) {
 	if c.Redis == nil {
 		return nil, nil
 	}
-	if err := c.Redis.CheckSecrets(); err != nil {
-		return nil, err
-	}
-	s := &sharing{log: log, config: *c.Redis}
+	s := &sharing{log: log, config: *c.Redis, opened: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -90,9 +88,15 @@ func (s *sharing) openSharer(r *config.Redis) error {
 		return err
 	}
 	s.members, err = ratesync.NewMembership(ratesync.MembershipOptions{
-		Client: s.slow, Key: s.redis.Key, Name: s.name, TTL: r.DefaultTTL, OnBeat: s.sharer.Beat, Report: s.sharer.Recover, Log: s.log,
+		Client: s.slow, Key: s.redis.Key, Name: s.name, TTL: r.DefaultTTL, OnBeat: s.sharer.Beat, Report: s.reportAll, Log: s.log,
 	})
 	return err
+}
+
+// reportAll tells a Redis that has none of its data, or is new to this node, all that is known here of its buckets.
+func (s *sharing) reportAll(ctx context.Context) error {
+	s.sharer.Lost()
+	return s.sharer.Recover(ctx)
 }
 
 // openGuard makes what decides whether Redis is asked.

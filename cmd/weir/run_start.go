@@ -165,7 +165,7 @@ func (d *daemon) metricsHandler() (http.Handler, error) {
 		return nil, err
 	}
 	atLayer7 := metrics.NewLimiterCollector(metrics.LimiterOptions{Source: d.requests, Instance: host, Now: time.Now})
-	return metrics.Handler(d.log, collector, atLayer7, metrics.NewReloadCollector(d.Reloads))
+	return metrics.Handler(d.log, collector, atLayer7, metrics.NewClusterCollector(d), metrics.NewReloadCollector(d.Reloads))
 }
 
 // buildInfo is what "weir version" shows, as labels.

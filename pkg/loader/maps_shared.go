@@ -75,7 +75,9 @@ type RingPosition struct {
 }
 
 // EventsPosition is that of the events.
-func (d *StateDir) EventsPosition() (RingPosition, error) { return d.ringPosition("events", ErrNoEvents) }
+func (d *StateDir) EventsPosition() (RingPosition, error) {
+	return d.ringPosition("events", ErrNoEvents)
+}
 
 // HotPosition is that of the announcements.
 func (d *StateDir) HotPosition() (RingPosition, error) { return d.ringPosition(hotPin, ErrNoHot) }

@@ -112,11 +112,11 @@ func TestHotSourcesOfRealPackets(t *testing.T) {
 	}
 	stop := r.listen(shift)
 	hot, cold := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")
-	frames := make([][]byte, 3000)
+	frames := make([][]byte, 10_000)
 	for i := range frames {
 		frames[i] = r.frame(hot, nil)
 	}
-	frames[7] = r.frame(cold, nil)
+	frames[7] = r.frame(cold, nil) // four of them, and what they lease on each CPU
 	started := loader.Monotonic()
 	f := r.flood(lab.Load{Rate: 20_000, Duration: 2 * time.Second}, frames...)
 	lost := r.counters().HotLost
