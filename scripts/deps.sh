@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Go: clang 19 for the BPF programs and for the native
-# tests, what boots other kernels, the firewalls that weir bench compares with, and the proxies of docs/integrations,
-# and the Redis of the tests, which it keeps from running as services. On Debian and Ubuntu, as root; elsewhere it says what is missing. "make
-# build" and "make demo" need none of it, and "make bench" leaves out what is not there.
+# tests, what boots other kernels, the firewalls that weir bench compares with, and the proxies of docs/integrations and
+# the Redis of the tests, which it keeps from running as services. On Debian and Ubuntu, as root; elsewhere it says what
+# is missing. "make build" and "make demo" need none of it, and "make bench" leaves out what is not there.
 set -euo pipefail
 
 # command -> Debian package

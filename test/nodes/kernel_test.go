@@ -4,6 +4,9 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/weir-limiter/weir/pkg/policy"
+	ratesync "github.com/weir-limiter/weir/pkg/sync"
 )
 
 // reconcileCap is how many Redis commands a second one node's reconciliation may take at most.
@@ -13,7 +16,7 @@ const kernelConfiguration = `
 interfaces: [{name: eth0, hook: xdp}]
 table: {entries: 65536, l7_entries: 65536}
 server: {http: ""}
-redis: {key_prefix: test, url: "REDIS", interval: 100ms}
+redis: {key_prefix: test, url: "REDIS", interval: 100ms, command_timeout: 200ms}
 fallback: {policy_cache: ""}
 policies:
   - {name: per-source, scope: per_ip, limit: 2000, window: 1s, burst: 400, layer: kernel, consistency: reconciled}
@@ -28,14 +31,17 @@ func TestKernelSpray(t *testing.T) {
 	)
 	r := newRig(t, kernelConfiguration)
 	r.start()
-	before := r.redis.commands()
+	before := r.redis.operations()
 	arrived, sent := r.spray(netip.MustParseAddr("192.0.2.77"), 20*limit/3, interval, int(lasts/interval))
-	operations := r.redis.commands() - before
+	operations := r.redis.operations() - before
 
 	first, all := arrived[2], arrived[len(arrived)-1] // the first interval ends within the second step, and is answered in the third
 	steady := float64(all-first) / (lasts - 3*interval).Seconds()
-	bound := burst*(1+1.0/16) + limit*lasts.Seconds() + 2*min(burst, 20*limit/3*interval.Seconds())
-	t.Logf("one source, %.0f/s at three nodes, limit %.0f/s, burst %.0f, %v: sent %d, admitted %d, %.3f of limit and burst; after the first interval %.0f/s, %.3f of the limit; stated bound %.0f; Redis: %d commands, %.2f per 1000 packets",
+	// What CPUs lease comes on top of the burst, as on one node.
+	beyond := ratesync.OverAdmission(policy.ConsistencyReconciled, &ratesync.Limit{Limit: limit, Window: time.Second, Burst: burst},
+		ratesync.Bounding{Nodes: 3, Interval: interval, Arrival: 20 * limit / 3})
+	bound := burst*(1+1.0/16) + limit*lasts.Seconds() + beyond
+	t.Logf("one source, %.0f/s at three nodes, limit %.0f/s, burst %.0f, %v: sent %d, admitted %d, %.3f of limit and burst; after the first interval %.0f/s, %.3f of the limit; stated bound %.0f; Redis: %d operations, %.2f per 1000 packets",
 		20*limit, limit, burst, lasts, sent, all, float64(all)/(burst+limit*lasts.Seconds()), steady, steady/limit, bound, operations, 1000*float64(operations)/float64(sent))
 	if steady < 0.95*limit || steady > 1.05*limit {
 		t.Errorf("%.0f/s after the first interval, want %.0f within 5 %%", steady, limit)
@@ -69,18 +75,18 @@ func TestKernelFlood(t *testing.T) {
 	const rate, lasts = 100_000.0, 5 * time.Second
 	r := newRig(t, kernelConfiguration)
 	r.start()
-	before := r.redis.commands()
+	before := r.redis.operations()
 	sent := r.flood(rate, lasts)
-	operations := float64(r.redis.commands()-before) / lasts.Seconds()
+	operations := float64(r.redis.operations()-before) / lasts.Seconds()
 	reported := 0.0
 	for _, n := range r.nodes {
 		reported += n.metric("rate_limiter_reconcile_reported_total")
 	}
-	t.Logf("%.0f forged sources a second for %v: %d sent; Redis: %.0f commands/s, %.0f sources/s reported by three nodes", rate, lasts, sent, operations, reported/lasts.Seconds())
+	t.Logf("%.0f forged sources a second for %v: %d sent; Redis: %.0f operations/s, %.0f sources/s reported by three nodes", rate, lasts, sent, operations, reported/lasts.Seconds())
 	if float64(sent) < 0.5*rate*lasts.Seconds() {
 		t.Errorf("only %d packets were sent", sent)
 	}
 	if most := 3.0 * reconcileCap; operations > most {
-		t.Errorf("%.0f commands a second, above the cap of %.0f", operations, most)
+		t.Errorf("%.0f operations a second, above the cap of %.0f", operations, most)
 	}
 }
