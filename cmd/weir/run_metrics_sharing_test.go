@@ -79,6 +79,7 @@ func TestSharingMetrics(t *testing.T) {
 
 	kill()
 	wait(t, "the breaker", func() error {
+		a.ok("check", "--user", "ann", "--endpoint", "/strict")
 		if c := a.d.Cluster(); c.Store.Breaker == "closed" || c.Store.Opened != 1 {
 			return fmt.Errorf("%+v", c.Store)
 		}
