@@ -27,7 +27,7 @@ demo: build ## watch the kernel hold flooding hosts to their limit; needs root
 	bin/weir demo
 
 .PHONY: bench
-bench: build ## the tables of docs/PERFORMANCE.md, in some six minutes; needs root
+bench: build ## the tables of docs/PERFORMANCE.md, in some eleven minutes; needs root and redis-server
 	bin/weir bench --compare bpf/bench/lru.bpf.o
 	cd bench && $(GO) run .
 
