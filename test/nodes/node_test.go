@@ -45,7 +45,7 @@ func newNode(t *testing.T, binary string, host *lab.Host, configuration string) 
 	t.Helper()
 	n := &node{
 		Host: host, t: t, name: host.Name, binary: binary, runDir: t.TempDir(), file: filepath.Join(t.TempDir(), "weir.yaml"), log: &testutil.Log{},
-		state: fmt.Sprintf("%s/weir-nodes-%d-%s", filepath.Dir(loader.DefaultStateDir), os.Getpid(), host.Name),
+		state: fmt.Sprintf("%s/weir-nodes-%d-%d", filepath.Dir(loader.DefaultStateDir), os.Getpid(), nodesMade.Add(1)),
 	}
 	n.configure(configuration)
 	n.http = &http.Client{Transport: &http.Transport{
