@@ -64,14 +64,12 @@ func ExampleLeases() {
 	// request 1 waits
 	//    asks for 1 to 1: gets 1, 599 left in the store
 	// request 2 waits
-	//    asks for 1 to 8: gets 8, 591 left in the store
-	// request 8 passes, and runs low
-	//    asks for 1 to 19: gets 19, 572 left in the store
-	// request 26 passes, and runs low
-	//    asks for 1 to 18: gets 18, 556 left in the store
-	// request 41 passes, and runs low
-	//    asks for 1 to 15: gets 15, 543 left in the store
-	// request 57 passes, and runs low
-	//    asks for 1 to 16: gets 16, 528 left in the store
+	//    asks for 1 to 20: gets 20, 579 left in the store
+	// request 18 passes, and runs low
+	//    asks for 1 to 17: gets 17, 563 left in the store
+	// request 36 passes, and runs low
+	//    asks for 1 to 18: gets 18, 547 left in the store
+	// request 51 passes, and runs low
+	//    asks for 1 to 15: gets 15, 534 left in the store
 	// request 60: admitted true, 545 remain
 }
