@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/internal/lab"
@@ -183,7 +184,7 @@ func (n *node) metric(name string, labels ...string) float64 {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	parser := expfmt.NewTextParser(0)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	if err != nil {
 		n.t.Fatal(err)

@@ -119,6 +119,20 @@ func scriptsRun(info string) (n int) {
 	return n
 }
 
+// busy is how long Redis has had a processor.
+func (s *store) busy() (d time.Duration) {
+	s.t.Helper()
+	for line := range strings.Lines(s.do("INFO", "cpu")) {
+		for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
+			var seconds float64
+			if _, err := fmt.Sscanf(line, name+":%f", &seconds); err == nil {
+				d += time.Duration(seconds * float64(time.Second))
+			}
+		}
+	}
+	return d
+}
+
 // cutOff changes the rules of a host's network: no packet comes through to this port, or from it.
 func cutOff(t *testing.T, host *lab.Host, port int) (mend func()) {
 	t.Helper()
