@@ -15,7 +15,7 @@ server: {http: ""}
 redis: {key_prefix: test, url: "REDIS", command_timeout: 500ms}
 fallback: {policy_cache: ""}
 policies:
-  - {name: leased, scope: per_user, limit: 2, window: 60s, burst: 2, match: {endpoints: [/leased]}}
+  - {name: leased, scope: per_user, limit: 60, window: 60s, burst: 60, match: {endpoints: [/leased]}}
   - {name: strict, scope: per_user, limit: 2, window: 60s, burst: 2, match: {endpoints: [/strict]}, consistency: strict}
   - {name: window, scope: per_user, limit: 2, window: 60s, algorithm: fixed_window, match: {endpoints: [/window]}, consistency: strict}
   - {name: flights, scope: per_user, limit: 2, window: 60s, algorithm: concurrency, match: {endpoints: [/flights]}}
@@ -75,7 +75,7 @@ func TestGarbage(t *testing.T) {
 	for _, n := range r.nodes {
 		errors += n.metric("rate_limiter_redis_errors_total", "class=state")
 		broken += n.metric("rate_limiter_lease_broken_buckets_total")
-		if opened := n.metric("rate_limiter_circuit_breaker_opened_total"); opened != 0 {
+		if opened := n.metric("rate_limiter_breaker_opened_total"); opened != 0 {
 			t.Errorf("%s: the breaker opened %v times", n.name, opened)
 		}
 	}
@@ -88,9 +88,8 @@ func TestGarbage(t *testing.T) {
 	if admitted < len(endpoints)*users {
 		t.Errorf("%d of %d were admitted by the node itself", admitted, len(endpoints)*users)
 	}
-	// Some kinds of garbage are what a bucket of another algorithm looks like: of a set of three members nothing is wrong.
-	if errors < 0.9*float64(n) {
-		t.Errorf("%.0f errors of %d keys", errors, n)
+	if errors < float64(n) || broken < float64(n) {
+		t.Errorf("%.0f errors, %.0f broken buckets, of %d keys", errors, broken, n)
 	}
 	for _, err := range good.failed {
 		t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -67,10 +68,12 @@ func TestPrefixes(t *testing.T) {
 	before, began := r.redis.operations(), time.Now()
 	clusters := map[string][]*node{"one": r.nodes[:2], "two": r.nodes[2:]}
 	var wg sync.WaitGroup
+	var decisions atomic.Int64
 	for prefix, nodes := range clusters {
 		for _, endpoint := range []string{"/leased", "/strict"} {
 			wg.Go(func() {
 				all := asking{endpoint: endpoint, user: "alice", rates: even(2 * limit / float64(len(nodes))), last: lasts, workers: 4, random: true}.run(t, began, nodes...)
+				decisions.Add(int64(all.total()))
 				most := excess(all.admitted, limit)
 				used := float64(len(all.admitted)) / (burst + limit*lasts.Seconds())
 				t.Logf("%s%s: %d asked, %d admitted, %.3f of limit and burst, %.1f beyond the rate", prefix, endpoint, all.total(), len(all.admitted), used, most)
@@ -87,7 +90,8 @@ func TestPrefixes(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	t.Logf("Redis: %d operations", r.redis.operations()-before)
+	operations := r.redis.operations() - before
+	t.Logf("Redis: %d operations, %.1f per 1000 decisions", operations, 1000*float64(operations)/float64(decisions.Load()))
 	r.onlyOwnKeys(stop(), prefixes)
 	r.wipe("one")
 }
