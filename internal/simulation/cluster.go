@@ -35,7 +35,7 @@ type Cluster struct {
 	Calls    int
 	Ops      int
 	Decided  int
-	store    Store
+	store    *ratesync.Model
 	random   *rand.Rand
 	calls    mailbox
 	sequence int
@@ -58,15 +58,13 @@ func New(c Config) *Cluster {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Millisecond
 	}
-	ledger := NewLedger()
-	ledger.Mutation = c.Mutation
 	cluster := &Cluster{
 		Config: c,
 		Meters: make([]Meter, len(c.Limits)),
 		extra:  make([]float64, len(c.Limits)),
 		random: rand.New(rand.NewPCG(c.Seed, 0x77656972)),
-		store:  ledger,
 	}
+	cluster.store = newStore(&cluster.Now)
 	for range c.Nodes {
 		cluster.Join()
 	}
@@ -150,8 +148,8 @@ func (c *Cluster) deliver(x *call) {
 		if c.faults.storeDown || n.cut {
 			return
 		}
-		x.replies = make([]ratesync.Reply, len(x.ops))
-		c.store.Do(c.Now, n.name, x.ops, x.replies)
+		x.replies = execute(c.store, n.name, x.ops)
+		c.Mutation.spoil(x.ops, x.replies)
 		if !c.lost() {
 			x.kind = returns
 			c.post(x, c.delay())

@@ -138,7 +138,7 @@ func (c *Cluster) cut(n int, cut bool) {
 // wipe loses the store's data: what nodes had told and others had not heard is not known to those, and whoever comes anew hears of
 // nothing until the first node tells what it knows.
 func (c *Cluster) wipe() {
-	c.store.Wipe()
+	c.store.Flush()
 	c.explain(float64(len(c.Nodes) - 1))
 }
 
