@@ -29,6 +29,9 @@ func (s *Sharer) Run(ctx context.Context) error {
 		workers.Go(func() error { s.work(ctx); return nil })
 	}
 	err := workers.Wait()
+	for range s.o.Workers {
+		s.slots <- struct{}{} // the last of those who call for themselves has the command timeout
+	}
 	s.drain()
 	return errors.Join(err, s.handBack(context.WithoutCancel(ctx)))
 }
@@ -36,18 +39,62 @@ func (s *Sharer) Run(ctx context.Context) error {
 // work is one worker: it takes what there is in the queues, those who wait first, into one call.
 func (s *Sharer) work(ctx context.Context) {
 	b := &batch{s: s}
-	for b.first(ctx) {
-		b.fill()
+	for b.collect(ctx) {
 		b.do(ctx)
+		<-s.slots
 	}
 	s.running.Store(false)
 }
 
-// first waits for what begins the next batch.
-func (b *batch) first(ctx context.Context) bool {
+// collect waits for what begins the next batch and for a slot, and adds what came meanwhile. One worker does at a time, so
+// that what waits for a slot waits in one batch.
+func (b *batch) collect(ctx context.Context) bool {
+	b.s.collecting <- struct{}{}
+	defer func() { <-b.s.collecting }()
+	if !b.first(ctx) {
+		return false
+	}
+	b.s.slots <- struct{}{}
+	b.fill()
+	return true
+}
+
+func (b *batch) clear() {
 	clear(b.leases)
 	clear(b.bundles)
 	b.ops, b.leases, b.bundles = b.ops[:0], b.leases[:0], b.bundles[:0]
+}
+
+// own lets who asks call the store himself while few do: a worker would be no faster, and has to be woken up.
+func (s *Sharer) own(j *job) bool {
+	if len(s.slots) >= s.direct {
+		return false
+	}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return false
+	}
+	defer func() { <-s.slots }()
+	if !s.running.Load() {
+		return false
+	}
+	b, ok := s.batches.Get().(*batch)
+	if !ok {
+		b = &batch{s: s}
+	}
+	b.clear()
+	b.now = s.skew.now()
+	b.add(j)
+	b.fill()
+	b.do(context.Background()) // what others wait for may be in it, and it has the command timeout
+	s.batches.Put(b)
+	return true
+}
+
+// first waits for what begins the next batch.
+func (b *batch) first(ctx context.Context) bool {
+	b.clear()
 	select {
 	case <-ctx.Done():
 		return false

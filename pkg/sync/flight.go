@@ -187,3 +187,6 @@ type job struct {
 	flights []*flight
 	bundle  *bundle
 }
+
+// any tells whether it asks for anything.
+func (j *job) any() bool { return j.bundle != nil || len(j.flights) > 0 }

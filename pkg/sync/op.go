@@ -92,3 +92,10 @@ type Executor interface {
 	// is whose leases they are. An error means that it is not known which were done.
 	Do(ctx context.Context, node string, ops []Op, replies []Reply) error
 }
+
+// Prompt is an [Executor] whose Do returns as soon as its context is done, so that who has to wait may call it himself.
+type Prompt interface {
+	Executor
+	// Prompt tells whether it is one, as it is set up.
+	Prompt() bool
+}

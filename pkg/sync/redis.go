@@ -34,7 +34,11 @@ type Redis struct {
 	errors                      [classes]atomic.Uint64
 }
 
-var _ Executor = (*Redis)(nil)
+var _ Prompt = (*Redis)(nil)
+
+// Prompt implements [Prompt]: connections heed a context's deadline, and what makes them is waited for no longer. The client of a
+// cluster has ways to wait for others that learn where its slots are.
+func (r *Redis) Prompt() bool { return !r.cluster }
 
 // Client is the client that decisions go through, with their timeouts.
 func (r *Redis) Client() redis.UniversalClient { return r.client }
@@ -73,8 +77,11 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 	case len(node) > maxNode:
 		return fmt.Errorf("the name of a node has %d bytes (at most %d)", len(node), maxNode)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
+	if by, has := ctx.Deadline(); !has || time.Until(by) > r.timeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+	}
 	prepared := make([]operation, len(ops))
 	for i := range ops {
 		var err error

@@ -36,6 +36,9 @@ const (
 	maxAsks    = 4096 // questions, beyond which the store counts as away
 	maxRefills = 1024 // leases that nobody waits for
 	maxReturns = 4096 // that others will miss only as unused
+	// maxOwn is how many calls there may be for one who asks to make another: so few cost him two changes of goroutine less, and
+	// more of them would each go alone where workers put several into one.
+	maxOwn = 2
 	// stopTimeout is how long a clean stop may take to hand back what was not used.
 	stopTimeout = time.Second
 )
@@ -70,6 +73,12 @@ type Sharer struct {
 	started atomic.Bool
 	lost    atomic.Bool // the store's data
 
+	// slots has one for each call to the store that there may be; collecting is held by the worker that waits for one.
+	slots      chan struct{}
+	collecting chan struct{}
+	direct     int // calls up to which who asks makes his own: see Sharer.own; 0: none
+	batches    sync.Pool
+
 	asks    chan *job
 	refills chan *flight
 	returns chan Op
@@ -97,12 +106,16 @@ func NewSharer(o SharerOptions) (*Sharer, error) {
 	setDefault(&o.Workers, DefaultWorkers)
 	seed := maphash.MakeSeed() // drawn, so that a restarted node repeats neither leases nor names
 	s := &Sharer{
-		o:       o,
-		leases:  NewLeases(LeaseOptions{Entries: o.Entries, Share: o.LeaseShare, Seq: uint32(maphash.String(seed, "leases"))}),
+		o:      o,
+		leases: NewLeases(LeaseOptions{Entries: o.Entries, Share: o.LeaseShare, Seq: uint32(maphash.String(seed, "leases"))}),
+		slots:  make(chan struct{}, o.Workers), collecting: make(chan struct{}, 1),
 		asks:    make(chan *job, maxAsks),
 		refills: make(chan *flight, maxRefills),
 		returns: make(chan Op, maxReturns),
 		flights: map[flightKey]*flight{},
+	}
+	if p, ok := o.Executor.(Prompt); ok && p.Prompt() {
+		s.direct = min(maxOwn, o.Workers)
 	}
 	s.grants.Store(maphash.String(seed, "grants"))
 	if s.skew.clock = o.Clock; o.Clock == nil {
