@@ -76,6 +76,7 @@ type Terms struct {
 	pause    bucket.Ticks
 	longest  bucket.Ticks // that anything is denied
 	index    uint16       // 0: no room for entries
+	window   atomic.Pointer[windowSeen]
 	splits   bool         // leases of it are possible
 	windowed bool
 }
@@ -272,7 +273,7 @@ func (e *leaseEntry) doubtful(wait, now bucket.Ticks) bool {
 func (l *Leases) Refund(t *Terms, k limiter.Key, now bucket.Ticks, o limiter.Outcome, hits uint64) (back uint64) {
 	switch {
 	case t.windowed && o.Grant != 0:
-		return hits // asked for without a lease: the store knows of which window they are
+		return hits // asked for without a lease: they are of a window by themselves
 	case t.windowed && bucket.Debt(o.Found[0], now) == 0:
 		return 0 // another window has begun: what is left of the last is gone
 	}

@@ -259,7 +259,7 @@ func (h *shared) Refund(k limiter.Key, now limiter.Instant, o limiter.Outcome, h
 	case h.terms.limit.Algorithm == policy.AlgorithmLeakyBucket && o.Found[0] == 0:
 		o.Grant = 0 // any place, and not only the last: see limiter.Limiter.refund
 	}
-	h.s.giveBack(Op{Verb: Return, ID: k.ID, Limit: &h.terms.limit, Hits: back, Grant: o.Grant})
+	h.s.giveBack(Op{Verb: Return, ID: k.ID, Limit: &h.terms.limit, Hits: back, Grant: h.terms.grantOf(o)})
 }
 
 func (h *shared) Spent(k limiter.Key, now limiter.Instant, hits uint64) {

@@ -351,7 +351,7 @@ func (q *question) release(now bucket.Ticks) {
 	for i := len(q.parts) - 1; i >= 0; i-- {
 		if a, p := &q.all[i], &q.parts[i]; p.leased {
 			back := q.s.leases.Refund(p.h.terms, a.Key, now, a.Outcome, a.Hits)
-			q.s.giveBack(Op{Verb: Return, ID: a.Key.ID, Limit: &p.h.terms.limit, Hits: back})
+			q.s.giveBack(Op{Verb: Return, ID: a.Key.ID, Limit: &p.h.terms.limit, Hits: back, Grant: p.h.terms.grantOf(a.Outcome)})
 		}
 	}
 	if b := q.bundle; b != nil && b.answered() {
