@@ -34,7 +34,7 @@ const (
 	Look
 	// Lease gives Back what the node has left of its last lease, then takes Want, or as much of it as there is, but nothing
 	// if that is less than Hits. token_bucket, fixed_window and sliding_window alone. The same Seq again gets the same
-	// grant, and takes nothing: the first answer was lost.
+	// grant, and takes nothing: the first answer was lost. If it was none it is told how long to wait from now on.
 	Lease
 	// Return gives back Hits that were taken or leased: those of Grant. Of a window that is over nothing comes back.
 	Return
