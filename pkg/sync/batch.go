@@ -1,6 +1,7 @@
 package ratesync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -218,6 +219,7 @@ func (b *batch) do(ctx context.Context) {
 
 func (b *batch) land(l *leaseInBatch, err error, now bucket.Ticks) {
 	s, r := b.s, b.replies[l.at]
+	err = cmp.Or(err, r.unanswered())
 	back := s.leases.Apply(&l.plan, r, err, now)
 	broken := err == nil && (r.Err != nil || !sane(l.flight.terms, &r))
 	if broken {
@@ -303,12 +305,13 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	var owed []Debt
 	var err error
 	report := func() bool {
-		ops := make([]Op, len(owed))
+		ops, replies := make([]Op, len(owed)), make([]Reply, len(owed))
 		for i := range owed {
 			ops[i] = owed[i].Op
 		}
-		if err = s.report(ctx, ops); err != nil {
-			for _, d := range owed {
+		err = s.report(ctx, ops, replies)
+		for i, d := range owed {
+			if err != nil || replies[i].unanswered() != nil {
 				s.leases.Owe(d, now)
 			}
 		}
@@ -328,10 +331,9 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	return err
 }
 
-func (s *Sharer) report(ctx context.Context, ops []Op) error {
+func (s *Sharer) report(ctx context.Context, ops []Op, replies []Reply) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.o.CommandTimeout, 100*time.Millisecond)) // nobody waits for it
 	defer cancel()
-	replies := make([]Reply, len(ops))
 	err := s.o.Executor.Do(ctx, s.o.Node, ops, replies)
 	if err != nil {
 		err = s.o.Executor.Do(ctx, s.o.Node, ops, replies) // by the same numbers, if only the answer was lost
@@ -340,11 +342,14 @@ func (s *Sharer) report(ctx context.Context, ops []Op) error {
 		return fmt.Errorf("reporting what was spent while the store was away: %w", err)
 	}
 	for i := range replies {
-		if replies[i].Err != nil {
+		switch {
+		case replies[i].unanswered() != nil: // one server of a cluster is away, for which the others need not wait
+			continue
+		case replies[i].Err != nil:
 			s.figures.broken.Add(1) // not owed any more: it will never be taken
 		}
+		s.figures.reported.Add(1)
 	}
-	s.figures.reported.Add(uint64(len(ops)))
 	return nil
 }
 

@@ -77,7 +77,7 @@ type Terms struct {
 	longest  bucket.Ticks // that anything is denied
 	index    uint16       // 0: no room for entries
 	window   atomic.Pointer[windowSeen]
-	splits   bool         // leases of it are possible
+	splits   bool // leases of it are possible
 	windowed bool
 }
 

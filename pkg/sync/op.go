@@ -61,7 +61,8 @@ type Op struct {
 
 // Reply is what came of an [Op].
 type Reply struct {
-	// Err is why this operation alone was not done: [ErrState]. The others of the call were.
+	// Err is why this operation alone was not done: [ErrState]. The others of the call were. With another error it is not known
+	// whether it was: a server of several did not answer.
 	Err      error
 	Admitted bool   // Take, Look
 	Granted  uint64 // Lease: tokens that the node has now
@@ -80,6 +81,14 @@ type Reply struct {
 	Grant uint64
 	// Total counts what all nodes reported since the bucket was last full and forgotten: Report.
 	Total uint64
+}
+
+// unanswered is an Err that leaves open whether it was done.
+func (r *Reply) unanswered() error {
+	if _, ok := errors.AsType[*Error](r.Err); ok {
+		return r.Err
+	}
+	return nil
 }
 
 // ErrState says that what the store has under a bucket's key is not what weir keeps there: another type, or figures out of
