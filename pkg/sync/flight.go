@@ -41,6 +41,7 @@ func (s *Sharer) join(t *Terms, k limiter.Key, hits uint64, deadline bucket.Tick
 	switch {
 	case f == nil:
 		f, queue = &flight{terms: t, key: k, done: make(chan struct{})}, true
+		t.users.Add(1)
 		s.flights[key] = f
 	case f.sent:
 		return f, false
@@ -68,6 +69,7 @@ func (s *Sharer) refill(t *Terms, k limiter.Key) {
 		return
 	}
 	f := &flight{terms: t, key: k, quiet: true, done: make(chan struct{})}
+	t.users.Add(1)
 	s.flights[key] = f
 	s.mu.Unlock()
 	select {
@@ -104,6 +106,7 @@ func (s *Sharer) land(f *flight, away, broken bool) {
 	f.sent = true
 	s.mu.Unlock()
 	f.away, f.broken = away, broken
+	s.leases.terms.leave(f.terms)
 	close(f.done)
 }
 

@@ -60,14 +60,14 @@ func (l *Leases) Void() {
 
 // each calls do for the entries that somebody has, until it says false.
 func (l *Leases) each(do func(*leaseEntry, state, *Terms) bool) {
-	list := *l.list.Load()
 	for i := range l.table.entries {
 		e := &l.table.entries[i]
 		s := e.load()
-		if s.terms() == 0 || int(s.terms()) >= len(list) {
+		t := l.terms.at(s.terms())
+		if t == nil {
 			continue
 		}
-		if !do(e, s, list[s.terms()]) {
+		if !do(e, s, t) {
 			return
 		}
 	}

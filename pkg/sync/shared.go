@@ -182,20 +182,24 @@ type shared struct {
 	leased bool // if its burst lets it be
 }
 
+// ruleScope is the scope of limits that requests name rather than are found by: see [limiter.Limiter.NewRule].
+const ruleScope = "rule"
+
 // Share makes the shared limit of a policy whose consistency is strict or leased.
 func (s *Sharer) Share(p policy.Policy) (limiter.Shared, error) {
 	leased := p.Consistency == policy.ConsistencyLeased
 	if !leased && p.Consistency != policy.ConsistencyStrict {
 		return nil, fmt.Errorf("consistency %q asks no store (use strict or leased)", p.Consistency)
 	}
-	terms, err := s.leases.Terms(Limit{p.Algorithm, p.Limit, p.Window, p.Burst})
+	own := p.Name == limiter.OwnPolicy || p.Scope == ruleScope
+	h, err := useFor(s.leases, Limit{p.Algorithm, p.Limit, p.Window, p.Burst}, own, func(t *Terms) *shared { return &shared{s, t, leased} })
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", p.Name, err)
 	}
-	if leased && !terms.splits {
+	if leased && !h.terms.splits {
 		return nil, fmt.Errorf("policy %s: algorithm %s can't be leased (set consistency: strict)", p.Name, p.Algorithm)
 	}
-	return &shared{s, terms, leased}, nil
+	return h, nil
 }
 
 // ActsStrict tells whether a shared limit asks for each decision now, though its consistency is leased: its burst is too small
