@@ -28,6 +28,7 @@ func (s *Sharer) Run(ctx context.Context) error {
 	for range s.o.Workers {
 		workers.Go(func() error { s.work(ctx); return nil })
 	}
+	workers.Go(func() error { s.settle(ctx); return nil })
 	err := workers.Wait()
 	s.drain()
 	return errors.Join(err, s.handBack(context.WithoutCancel(ctx)))
@@ -191,6 +192,9 @@ func (s *Sharer) call(ctx context.Context, ops []Op, replies []Reply) error {
 	})
 	if err != nil {
 		s.figures.failed.Add(1)
+		s.keep(ops)
+	} else {
+		s.resume()
 	}
 	return err
 }
@@ -227,6 +231,9 @@ func (s *Sharer) handBack(ctx context.Context) error {
 	var all []Op
 	for len(s.returns) > 0 {
 		all = append(all, <-s.returns)
+	}
+	for len(s.kept) > 0 {
+		all = append(all, <-s.kept)
 	}
 	s.leases.Unused(s.skew.now(), func(op Op) bool {
 		s.figures.returned.Add(op.Hits)
