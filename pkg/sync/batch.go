@@ -29,6 +29,7 @@ func (s *Sharer) Run(ctx context.Context) error {
 	for range s.o.Workers {
 		workers.Go(func() error { s.work(ctx); return nil })
 	}
+	workers.Go(func() error { s.settle(ctx); return nil })
 	err := workers.Wait()
 	for range s.o.Workers {
 		s.slots <- struct{}{} // the last of those who call for themselves has the command timeout
@@ -240,6 +241,9 @@ func (s *Sharer) call(ctx context.Context, ops []Op, replies []Reply) error {
 	})
 	if err != nil {
 		s.figures.failed.Add(1)
+		s.keep(ops)
+	} else {
+		s.resume()
 	}
 	return err
 }
@@ -276,6 +280,9 @@ func (s *Sharer) handBack(ctx context.Context) error {
 	var all []Op
 	for len(s.returns) > 0 {
 		all = append(all, <-s.returns)
+	}
+	for len(s.kept) > 0 {
+		all = append(all, <-s.kept)
 	}
 	s.leases.Unused(s.skew.now(), func(op Op) bool {
 		s.figures.returned.Add(op.Hits)

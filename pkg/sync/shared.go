@@ -82,6 +82,8 @@ type Sharer struct {
 	asks    chan *job
 	refills chan *flight
 	returns chan Op
+	kept    chan Op     // returns that had no answer: see keep
+	owing   atomic.Bool // something was spent since settle looked
 
 	timers  sync.Pool
 	mu      sync.Mutex
@@ -112,6 +114,7 @@ func NewSharer(o SharerOptions) (*Sharer, error) {
 		asks:    make(chan *job, maxAsks),
 		refills: make(chan *flight, maxRefills),
 		returns: make(chan Op, maxReturns),
+		kept:    make(chan Op, maxReturns),
 		flights: map[flightKey]*flight{},
 	}
 	if p, ok := o.Executor.(Prompt); ok && p.Prompt() {
@@ -238,7 +241,7 @@ func (h *shared) Peek(k limiter.Key, now limiter.Instant, hits uint64) (limiter.
 
 // strict knows nothing by itself but what no bucket ever holds.
 func (h *shared) strict(k limiter.Key, now limiter.Instant, hits uint64) (limiter.Outcome, limiter.Answer) {
-	if hits > h.terms.limit.Burst {
+	if hits > h.terms.limit.Burst || h.Releasing() && hits > maxFlightHits {
 		return limiter.Outcome{Remaining: h.terms.limit.Burst, RetryAfter: limiter.Never}, limiter.Decided
 	}
 	return limiter.Outcome{}, h.s.ask(k, now)
@@ -264,10 +267,6 @@ func (h *shared) Refund(k limiter.Key, now limiter.Instant, o limiter.Outcome, h
 		o.Grant = 0 // any place, and not only the last: see limiter.Limiter.refund
 	}
 	h.s.giveBack(Op{Verb: Return, ID: k.ID, Limit: &h.terms.limit, Hits: back, Grant: h.terms.grantOf(o)})
-}
-
-func (h *shared) Spent(k limiter.Key, now limiter.Instant, hits uint64) {
-	h.s.leases.Spent(h.terms, k, now.Ticks, hits)
 }
 
 // giveBack lets a return ride along with what is asked next. One too many is lost: the others admit less.
