@@ -19,7 +19,7 @@ import (
 
 // patience is the command timeout of weir's here. Its default, 10 ms, is less than what a busy machine keeps a process waiting for a
 // processor, and what is decided without Redis is not what is measured.
-const patience = 100 * time.Millisecond
+const patience = time.Second
 
 // sharedWeir is weir in this process as one node, with a Redis, a breaker before it, and heartbeats.
 type sharedWeir struct {

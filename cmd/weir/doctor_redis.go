@@ -133,22 +133,8 @@ func clientOf(r *config.Redis, seen func(tls.ConnectionState)) (redis.UniversalC
 	if err != nil {
 		return nil, err
 	}
-	o.CommandTimeout = r.ConnectionTimeout
-	client, err := ratesync.NewClient(o)
-	if err != nil {
-		return nil, err
-	}
-	var t *tls.Config
-	switch c := client.(type) {
-	case *redis.Client:
-		t = c.Options().TLSConfig
-	case *redis.ClusterClient:
-		t = c.Options().TLSConfig
-	}
-	if t != nil { // before the first connection, which copies it
-		t.VerifyConnection = func(s tls.ConnectionState) error { seen(s); return nil }
-	}
-	return client, nil
+	o.CommandTimeout, o.OnTLS = r.ConnectionTimeout, seen
+	return ratesync.NewClient(o)
 }
 
 // master is a server of a cluster, and what makes a key one of its keys.

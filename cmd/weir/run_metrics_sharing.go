@@ -21,7 +21,7 @@ func (d *daemon) Cluster() metrics.Cluster {
 	}
 	c.Store = s.storeMetrics(time.Now())
 	c.Store.PolicySet, c.Store.PolicyRefused = d.cluster.version(), d.cluster.refusing()
-	c.Reconcile, c.Alerts = reconcileMetrics(s.kernel), alertMetrics(s.webhook, s.guard.State().AlertsDropped)
+	c.Reconcile, c.Alerts = reconcileMetrics(s.reconciling()), alertMetrics(s.webhook, s.guard.State().AlertsDropped)
 	return c
 }
 
@@ -53,12 +53,15 @@ func (s *sharing) heartbeatAge(m ratesync.MembershipState, now time.Time) time.D
 	return max(0, now.Sub(since))
 }
 
-// reconcileMetrics are those of the kernel's part; nil: there is none.
-func reconcileMetrics(k *sharedKernel) *metrics.Reconcile {
-	if k == nil {
+// reconciling are the figures of what keeps the kernel's limits the cluster's; nil: nothing does.
+func (s *sharing) reconciling() *ratesync.ReconcilingStats {
+	if s.kernel == nil {
 		return nil
 	}
-	s := k.stats()
+	return s.kernel.stats()
+}
+
+func reconcileMetrics(s *ratesync.ReconcilingStats) *metrics.Reconcile {
 	if s == nil {
 		return nil
 	}
@@ -95,7 +98,7 @@ func (s *sharing) overAdmission(p *policy.Policy) float64 {
 		return 0
 	}
 	c := p.Consistency
-	if c == policy.ConsistencyReconciled && s.kernel == nil || c == "" {
+	if c == policy.ConsistencyReconciled && s.reconciling() == nil || c == "" {
 		c = policy.ConsistencyLocal // nobody tells the others
 	}
 	b := ratesync.Bounding{Nodes: s.members.Nodes(), LeaseShare: s.config.LeaseShare, Interval: s.config.Interval}

@@ -145,7 +145,7 @@ func (d *daemon) components() []func(context.Context) error {
 func (d *daemon) newServer(l net.Listener, local bool) *server.Server {
 	return server.New(server.Options{
 		Listener: l, Local: local, StateDir: d.stateDir, Token: func() server.Token { return *d.token.Load() },
-		Metrics: d.metrics, Readiness: d, Policies: d, Cluster: d, Bans: d, Top: d.topHandler(), Log: d.log,
+		Metrics: d.metrics, Readiness: d, Policies: d, Cluster: d, Standing: d, Bans: d, Top: d.topHandler(), Log: d.log,
 		Checker: d.requests.limiter, Identity: d.requests, Headers: d.requests.dialect,
 		Figures: d.requests.limiter, Buckets: d.requests.limiter,
 	})

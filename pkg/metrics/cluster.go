@@ -24,7 +24,7 @@ type Cluster struct {
 // Bound is by how much the nodes together may admit more than a policy says.
 type Bound struct {
 	Policy string
-	Tokens float64 // beyond burst + rate * t; +Inf: without end
+	Tokens float64 // beyond burst + rate * t, where rate is that of all nodes if each has the whole; +Inf: without end
 }
 
 // Store is what shares counts through Redis. Its counters never fall.
@@ -90,7 +90,8 @@ func (d clusterDescriptions) all() []*prometheus.Desc {
 func NewClusterCollector(s ClusterSource) *ClusterCollector {
 	return &ClusterCollector{s, clusterDescriptions{
 		bound: describeOne("over_admission_bound",
-			"Tokens that all nodes together may admit of one bucket beyond burst + rate * t, in any interval t, as things are now.", "policy"),
+			"Tokens that all nodes together may admit of one bucket beyond burst + rate * t, in any interval t, as things are now. Where each node has the whole limit, rate is that of all of them.",
+			"policy"),
 		breaker: describeOne("breaker_state", "Whether the breaker before Redis is closed, open or half-open: 1 or 0.", "state"),
 		errors:  describeOne("redis_errors_total", "Errors of Redis, by class; state is one bucket's alone.", "class"),
 		alerts:  describeOne("alerts_total", "Alerts that Redis went away or is back, by what became of them: sent, failed or dropped.", "result"),

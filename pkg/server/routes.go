@@ -66,6 +66,9 @@ func routes(o Options, stopping <-chan struct{}) http.Handler {
 	if o.Cluster != nil {
 		all = append(all, clusterRoutes(o.Cluster)...)
 	}
+	if o.Standing != nil {
+		all = append(all, standingRoutes(o.Standing)...)
+	}
 	if o.Bans != nil {
 		all = append(all, banRoutes(o.Bans)...)
 	}

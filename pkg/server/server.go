@@ -41,6 +41,8 @@ type Options struct {
 	Policies Policies
 	// Cluster answers /v1/cluster/policies; nil: nobody does.
 	Cluster ClusterPolicies
+	// Standing answers GET /v1/cluster; nil: nobody does.
+	Standing Standing
 	// Bans answers /v1/bans; nil: nobody does.
 	Bans Bans
 	// Top answers GET /v1/top; nil: nobody does.

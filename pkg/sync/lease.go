@@ -17,6 +17,8 @@ const (
 	LeaseLife = 3 * time.Second
 	// leaseAhead is for how long a lease shall do.
 	leaseAhead = 500 * time.Millisecond
+	// leaseLeast is how much is leased at least, from the second time on, if the cap lets it: 16 calls for 1000 checks.
+	leaseLeast = 64
 	// maxPause is how long a drained bucket is left alone at most, though a token is there sooner: the next answer brings
 	// several then.
 	maxPause = 10 * time.Millisecond

@@ -45,6 +45,10 @@ func (l *Leases) Plan(t *Terms, k limiter.Key, now bucket.Ticks, hits, waiting u
 	need := max(hits-min(hits, credit), 1)
 	most := l.Cap(t)
 	want := min(max(demand, waiting)-min(max(demand, waiting), credit), most-min(most, credit))
+	if e.seq.Load() != 0 {
+		// Who came again comes again, most likely. A lease by demand alone stays small where callers wait for it, and so ask less.
+		want = max(want, min(leaseLeast, most-min(most, credit)))
+	}
 	if want = max(want, need); credit+want > most {
 		e.land(owner)
 		return p, false

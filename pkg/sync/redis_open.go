@@ -40,6 +40,8 @@ type Options struct {
 	// User and Password go before those of the URL.
 	User, Password string
 	TLS            TLS
+	// OnTLS hears of each connection that was made by TLS; nil: nobody does.
+	OnTLS func(tls.ConnectionState)
 
 	PoolSize          int           // connections, to each server; 0: DefaultPoolSize
 	ConnectionTimeout time.Duration // to make a connection, which is done in the background; 0: DefaultConnectionTimeout
@@ -192,6 +194,9 @@ func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 		config, err := o.TLS.config()
 		if err != nil {
 			return nil, nil, err
+		}
+		if o.OnTLS != nil {
+			config.VerifyConnection = func(s tls.ConnectionState) error { o.OnTLS(s); return nil } // besides the usual checks
 		}
 		d.secure = config
 	} else if o.TLS != (TLS{}) {

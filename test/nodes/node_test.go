@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/internal/lab"
@@ -44,7 +45,7 @@ func newNode(t *testing.T, binary string, host *lab.Host, configuration string) 
 	t.Helper()
 	n := &node{
 		Host: host, t: t, name: host.Name, binary: binary, runDir: t.TempDir(), file: filepath.Join(t.TempDir(), "weir.yaml"), log: &testutil.Log{},
-		state: fmt.Sprintf("%s/weir-nodes-%d-%s", filepath.Dir(loader.DefaultStateDir), os.Getpid(), host.Name),
+		state: fmt.Sprintf("%s/weir-nodes-%d-%d", filepath.Dir(loader.DefaultStateDir), os.Getpid(), nodesMade.Add(1)),
 	}
 	n.configure(configuration)
 	n.http = &http.Client{Transport: &http.Transport{
@@ -183,7 +184,7 @@ func (n *node) metric(name string, labels ...string) float64 {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	parser := expfmt.NewTextParser(0)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	if err != nil {
 		n.t.Fatal(err)

@@ -44,7 +44,7 @@ func newRig(t *testing.T, configuration string) *rig {
 			t.Error(err)
 		}
 	})
-	binary, err := testutil.BuildWeir(t.TempDir())
+	binary, err := weir()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,9 +101,14 @@ func (s *store) do(args ...string) string {
 }
 
 // operations is how many scripts Redis has run for nodes: what is done within them is no round trip.
-func (s *store) operations() (n int) {
+func (s *store) operations() int {
 	s.t.Helper()
-	for line := range strings.Lines(s.do("INFO", "commandstats")) {
+	return scriptsRun(s.do("INFO", "commandstats"))
+}
+
+// scriptsRun reads it from what Redis says of its commands.
+func scriptsRun(info string) (n int) {
+	for line := range strings.Lines(info) {
 		for _, command := range []string{"evalsha", "eval"} {
 			var calls int
 			if _, err := fmt.Sscanf(line, "cmdstat_"+command+":calls=%d,", &calls); err == nil {
@@ -112,6 +117,20 @@ func (s *store) operations() (n int) {
 		}
 	}
 	return n
+}
+
+// busy is how long Redis has had a processor.
+func (s *store) busy() (d time.Duration) {
+	s.t.Helper()
+	for line := range strings.Lines(s.do("INFO", "cpu")) {
+		for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
+			var seconds float64
+			if _, err := fmt.Sscanf(line, name+":%f", &seconds); err == nil {
+				d += time.Duration(seconds * float64(time.Second))
+			}
+		}
+	}
+	return d
 }
 
 // cutOff changes the rules of a host's network: no packet comes through to this port, or from it.
