@@ -28,6 +28,7 @@ func (s *Sharer) Run(ctx context.Context) error {
 	for range s.o.Workers {
 		workers.Go(func() error { s.work(ctx); return nil })
 	}
+	workers.Go(func() error { s.repay(ctx); return nil })
 	err := workers.Wait()
 	s.drain()
 	return errors.Join(err, s.handBack(context.WithoutCancel(ctx)))
@@ -155,14 +156,17 @@ func (b *batch) do(ctx context.Context) {
 	b.replies = slices.Grow(b.replies[:0], len(b.ops))[:len(b.ops)]
 	clear(b.replies)
 	err := b.s.call(ctx, b.ops, b.replies)
-	now := b.s.skew.now()
+	now, whole := b.s.skew.now(), err
+	if IsPartial(err) {
+		whole = nil // each reply says whether it is one
+	}
 	for i := range b.leases {
 		b.land(&b.leases[i], err, now)
 	}
 	for i := range b.bundles {
 		u := b.bundles[i].bundle
 		replies := b.replies[b.bundles[i].at:][:len(u.ops)]
-		if !u.answer(replies, err) {
+		if !u.answer(replies, whole) {
 			b.s.figures.late.Add(1)
 			b.s.undo(u.ops, replies, err)
 		}
@@ -171,6 +175,7 @@ func (b *batch) do(ctx context.Context) {
 
 func (b *batch) land(l *leaseInBatch, err error, now bucket.Ticks) {
 	s, r := b.s, b.replies[l.at]
+	err = unanswered(err, &r)
 	back := s.leases.Apply(&l.plan, r, err, now)
 	broken := err == nil && (r.Err != nil || !sane(l.flight.terms, &r))
 	if broken {
@@ -191,6 +196,9 @@ func (s *Sharer) call(ctx context.Context, ops []Op, replies []Reply) error {
 	})
 	if err != nil {
 		s.figures.failed.Add(1)
+	}
+	if IsPartial(err) {
+		s.partial.Store(true)
 	}
 	return err
 }
@@ -239,7 +247,7 @@ func (s *Sharer) handBack(ctx context.Context) error {
 		err := s.o.Gate.Do(ctx, func(ctx context.Context) error {
 			return s.o.Executor.Do(ctx, s.o.Node, ops, make([]Reply, len(ops)))
 		})
-		if err != nil {
+		if err != nil && !IsPartial(err) {
 			return fmt.Errorf("handing back unused leases: %w (they are lost: the other nodes admit so much less)", err)
 		}
 	}
@@ -250,20 +258,26 @@ func (s *Sharer) handBack(ctx context.Context) error {
 func (s *Sharer) Lost() { s.lost.Store(true) }
 
 // Recover reports what was spent while the store was away, and forgets it. It has to be called before the store is asked again. What
-// could not be reported is still owed when it fails.
+// could not be reported is still owed when it fails; what a server of a Redis Cluster that is away should be told is tried again
+// every second, and is no failure.
 func (s *Sharer) Recover(ctx context.Context) error {
 	now, lost := s.skew.now(), s.lost.Load()
 	var owed []Debt
 	var err error
 	report := func() bool {
-		ops := make([]Op, len(owed))
+		ops, replies := make([]Op, len(owed)), make([]Reply, len(owed))
 		for i := range owed {
 			ops[i] = owed[i].Op
 		}
-		if err = s.report(ctx, ops); err != nil {
-			for _, d := range owed {
+		err = s.report(ctx, ops, replies)
+		for i, d := range owed {
+			if unanswered(err, &replies[i]) != nil {
 				s.leases.Owe(d, now)
 			}
+		}
+		if IsPartial(err) {
+			s.partial.Store(true)
+			err = nil // the others go on
 		}
 		owed = owed[:0]
 		return err == nil
@@ -281,24 +295,42 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	return err
 }
 
-func (s *Sharer) report(ctx context.Context, ops []Op) error {
+// repayEvery is how often what is owed to a server of a Redis Cluster is tried to be told.
+const repayEvery = time.Second
+
+// repay reports what was spent while one server of a Redis Cluster was away, until it is told.
+func (s *Sharer) repay(ctx context.Context) {
+	tick := time.NewTicker(repayEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if s.partial.Swap(false) && s.ready() && s.Recover(ctx) != nil {
+			s.partial.Store(true)
+		}
+	}
+}
+
+func (s *Sharer) report(ctx context.Context, ops []Op, replies []Reply) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.o.CommandTimeout, 100*time.Millisecond)) // nobody waits for it
 	defer cancel()
-	replies := make([]Reply, len(ops))
 	err := s.o.Executor.Do(ctx, s.o.Node, ops, replies)
 	if err != nil {
 		err = s.o.Executor.Do(ctx, s.o.Node, ops, replies) // by the same numbers, if only the answer was lost
 	}
-	if err != nil {
+	if err != nil && !IsPartial(err) {
 		return fmt.Errorf("reporting what was spent while the store was away: %w", err)
 	}
 	for i := range replies {
-		if replies[i].Err != nil {
+		if replies[i].Err != nil && unanswered(err, &replies[i]) == nil {
 			s.figures.broken.Add(1) // not owed any more: it will never be taken
 		}
 	}
 	s.figures.reported.Add(uint64(len(ops)))
-	return nil
+	return err
 }
 
 // Reset makes a bucket a full one, for all nodes.

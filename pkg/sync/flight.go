@@ -171,7 +171,7 @@ func (s *Sharer) undo(ops []Op, replies []Reply, err error) {
 	for i := range ops {
 		op, r := &ops[i], &replies[i]
 		taken := r.Err == nil && r.Admitted && (op.Group == 0 || group)
-		if err != nil {
+		if unanswered(err, r) != nil {
 			// It is not known whether an unanswered take was done. What is in flight has a name, and may be given back even so.
 			taken = op.Grant != 0
 		}

@@ -64,8 +64,8 @@ func (r *Redis) key(f family, id *ID) string {
 }
 
 // Do implements [Executor]: one pipeline of script calls to each server, and a second one to a server that does not know
-// the scripts yet. If only some of the servers failed, Err of the operations that they have says so, the others are done,
-// and the error is that of one of them.
+// the scripts yet. In a Redis Cluster an error of servers is a [Partial]: Err of the operations that they have says so, and the
+// others are done.
 func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) error {
 	switch {
 	case len(replies) < len(ops):
@@ -95,6 +95,9 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 	}
 	if parts := scattered(calls, prepared); len(parts) != 0 {
 		r.undo(ctx, node, ops, replies, parts)
+	}
+	if err != nil && r.cluster {
+		err = &Partial{err}
 	}
 	return err
 }

@@ -69,6 +69,7 @@ type Sharer struct {
 	running atomic.Bool
 	started atomic.Bool
 	lost    atomic.Bool // the store's data
+	partial atomic.Bool // a server of the store was away, and is perhaps not told all that it is owed
 
 	asks    chan *job
 	refills chan *flight

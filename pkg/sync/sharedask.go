@@ -271,7 +271,9 @@ func (q *question) reply(a *limiter.Asking, p *askedPart, now bucket.Ticks) {
 	}
 	op, r := &b.ops[p.op], &b.replies[p.op]
 	if r.Err != nil || !sane(p.h.terms, r) {
-		q.s.figures.broken.Add(1)
+		if r.Err == nil || r.Err == ErrState { // else its server is away
+			q.s.figures.broken.Add(1)
+		}
 		p.state = partAway
 		return
 	}

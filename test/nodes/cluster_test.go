@@ -126,6 +126,14 @@ func TestRedisCluster(t *testing.T) {
 		decisions += l.total()
 		r.judgeKey(l, l.master == dead, killed, killed+found, lasts)
 	}
+	for _, n := range r.nodes {
+		if opened := n.metric("rate_limiter_breaker_opened_total"); opened != 0 {
+			t.Errorf("%s: the breaker opened %v times: one master is not the store", n.name, opened)
+		}
+		if broken := n.metric("rate_limiter_lease_broken_buckets_total"); broken != 0 {
+			t.Errorf("%s: %v buckets count as broken whose server was away", n.name, broken)
+		}
+	}
 	operations := scripts(t, c.Masters...) + died - before
 	t.Logf("Redis: %d operations, %.1f per 1000 decisions of all keys", operations, 1000*float64(operations)/float64(decisions))
 }
