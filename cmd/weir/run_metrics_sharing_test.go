@@ -7,8 +7,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-limiter/weir/pkg/metrics"
+	"github.com/weir-limiter/weir/pkg/policy"
+	ratesync "github.com/weir-limiter/weir/pkg/sync"
 )
 
 // sharedPolicies are one of each kind.
@@ -115,5 +120,35 @@ func TestMetricsWithoutSharing(t *testing.T) {
 	text := m.metrics()
 	if strings.Contains(text, `backend="redis"`) || !strings.Contains(text, "\nrate_limiter_over_admission_bound{policy=\"per-user\"} 0\n") {
 		t.Errorf("a daemon on its own: %s", text)
+	}
+}
+
+// A policy of the kernel is shared once the kernel's counts are; until then each node has its own limit.
+func TestBoundOfKernelPolicy(t *testing.T) {
+	t.Parallel()
+	socket, _ := startSocketRedis(t)
+	a := newMember(t, "a", socket, t.TempDir(), sharedPolicies)
+	b := newMember(t, "b", socket, t.TempDir(), sharedPolicies)
+	waitReady(t, 2, a, b)
+	s := a.d.sharing
+	p := policy.Policy{
+		Name: "per-client", Scope: policy.ScopePerIP, Layer: policy.LayerKernel, Limit: 1000, Window: time.Second, Burst: 200,
+		Algorithm: policy.AlgorithmTokenBucket, Consistency: policy.ConsistencyReconciled, OnStoreFailure: policy.StoreFailureLocal,
+	}
+	if got := s.overAdmission(&p); got != 200 || s.reconciling() != nil {
+		t.Errorf("before anything is shared: %v, want the other node's burst", got)
+	}
+	alone := *s // as the daemon reads its own meanwhile
+	alone.kernel = &sharedKernel{}
+	if got := alone.overAdmission(&p); got != 200 || alone.reconciling() != nil {
+		t.Errorf("with nothing to share yet: %v", got)
+	}
+	alone.kernel.running.Store(ratesync.NewReconciling(ratesync.ReconcileOptions[hotSource]{}))
+	// (n - 1) (burst + 2 rate i) + rate i
+	if got := alone.overAdmission(&p); got != 200+2*100+100 {
+		t.Errorf("shared: %v", got)
+	}
+	if m := reconcileMetrics(alone.reconciling()); m == nil || *m != (metrics.Reconcile{}) {
+		t.Errorf("figures of what has just begun: %+v", m)
 	}
 }

@@ -88,7 +88,7 @@ func (s *sharing) openSharer(r *config.Redis) error {
 		return err
 	}
 	s.members, err = ratesync.NewMembership(ratesync.MembershipOptions{
-		Client: s.slow, Key: s.redis.Key, Name: s.name, TTL: r.DefaultTTL, OnBeat: s.sharer.Beat, Report: s.reportAll, Log: s.log,
+		Client: s.slow, Key: s.redis.Key, Name: s.name, TTL: r.DefaultTTL, OnBeat: s.sharer.Beat, OnMiss: func() { s.guard.Suspect() }, Report: s.reportAll, Log: s.log,
 	})
 	return err
 }

@@ -18,15 +18,16 @@ func (d *daemon) ClusterStatus(context.Context) (server.ClusterStatus, error) {
 	if s == nil {
 		return server.ClusterStatus{}, noCluster()
 	}
-	g, m := s.guard.State(), s.members.State()
+	g, m, now := s.guard.State(), s.members.State(), time.Now()
 	v := server.ClusterStatus{
 		Node: s.name, Redis: s.addresses(), Available: s.Ready(), Breaker: g.Breaker, BreakerSince: g.Since, BreakerOpened: g.Opened,
 		ConsecutiveFailures: g.ConsecutiveFailures, LastError: g.LastError.String(), Nodes: m.Nodes, Members: []server.ClusterMember{},
-		HeartbeatAge: s.heartbeatAge(m, time.Now()), Epoch: m.Epoch, Granting: m.Granting, Losses: max(1, m.Epochs) - 1, Skew: m.Skew,
+		HeartbeatAge: s.heartbeatAge(m, now), Epoch: m.Epoch, Granting: m.Granting, Losses: max(1, m.Epochs) - 1, Skew: m.Skew,
 		PoliciesVersion: d.cluster.version(), Policies: d.sharedPolicies(),
 	}
 	for _, one := range m.Members {
-		v.Members = append(v.Members, server.ClusterMember{Node: one.Name, Age: one.Age})
+		v.ListedAgo = max(0, now.Sub(m.Listed))
+		v.Members = append(v.Members, server.ClusterMember{Node: one.Name, Age: one.Age + v.ListedAgo})
 	}
 	if r := s.reconciling(); r != nil {
 		v.ReconcileLag = &r.Lag

@@ -29,7 +29,7 @@ func writeCluster(p *page, s *server.ClusterStatus, now time.Time) {
 			g.add(cell{"nodes", faint}, cell{fmt.Sprintf("and %s more", thousands(uint64(len(s.Members)-i))), faint})
 			break
 		}
-		g.add(cell{"node", faint}, lateCell(fmt.Sprintf("%s, heard of %s ago", m.Node, span(m.Age)), m.Age))
+		g.add(cell{"node", faint}, lateCell(fmt.Sprintf("%s, heard of %s ago", m.Node, span(m.Age)), max(m.Age-s.ListedAgo, s.HeartbeatAge)))
 	}
 	g.add(cell{"heartbeat", faint}, lateCell(span(s.HeartbeatAge)+" old", s.HeartbeatAge))
 	if lag := s.ReconcileLag; lag != nil {

@@ -51,6 +51,13 @@ func TestStatusOfCluster(t *testing.T) {
 	if c == nil || c.Available || c.Breaker == "closed" || c.BreakerOpened != 1 || c.LastError == "" || c.Policies[2].Bound != nil {
 		t.Errorf("without Redis: %+v", c)
 	}
+	// Nothing new was heard of anybody since, this node itself included.
+	wait(t, "ages that grow", func() error {
+		if out := m.ok("status", "-o", "json"); json.Unmarshal([]byte(out), &v) != nil || v.Daemon.Cluster.Members[0].Age < time.Second {
+			return errors.New(out)
+		}
+		return nil
+	})
 	if out := m.ok("status"); !regexp.MustCompile(`(?m)^  strict +l7 +strict +open +no limit$`).MatchString(out) || !strings.Contains(out, "away: on_store_failure decides") {
 		t.Errorf("without Redis:\n%s", out)
 	}
@@ -75,8 +82,8 @@ func TestWriteCluster(t *testing.T) {
 	lag, bound := 4*time.Second, 1500.2
 	s := &server.ClusterStatus{
 		Node: "a/1", Redis: []string{"redis://10.0.0.1:6379"}, Breaker: "half-open", BreakerSince: now.Add(-time.Minute), BreakerOpened: 2,
-		LastError: "timeout", Nodes: 2, Members: []server.ClusterMember{{Node: "a/1", Age: time.Second}, {Node: "b/2", Age: 5 * time.Second}},
-		HeartbeatAge: 3 * time.Second, ReconcileLag: &lag, Epoch: "e", Granting: true, Losses: 1, Skew: -2 * time.Second,
+		LastError: "timeout", Nodes: 2, Members: []server.ClusterMember{{Node: "a/1", Age: 9 * time.Second}, {Node: "b/2", Age: 13 * time.Second}},
+		ListedAgo: 8 * time.Second, HeartbeatAge: 2 * time.Second, ReconcileLag: &lag, Epoch: "e", Granting: true, Losses: 1, Skew: -2 * time.Second,
 		Policies: []server.ClusterPolicy{{Policy: "p", Layer: "kernel", Consistency: "reconciled", OnStoreFailure: "share", Bound: &bound, Unit: "bytes"}},
 	}
 	var out strings.Builder
@@ -87,9 +94,9 @@ func TestWriteCluster(t *testing.T) {
 {1mcluster}  2 nodes, node a/1
   {2mredis}       {31mredis://10.0.0.1:6379, away: on_store_failure decides}
   {2mbreaker}     {31mhalf-open for 1m0s, opened 2 times, last failure: timeout}
-  {2mnode}        a/1, heard of 1s ago
-  {2mnode}        {31mb/2, heard of 5s ago}
-  {2mheartbeat}   {31m3s old}
+  {2mnode}        a/1, heard of 9s ago
+  {2mnode}        {31mb/2, heard of 13s ago}
+  {2mheartbeat}   2s old
   {2mreconciled}  {31m4s ago}
   {2mepoch}       {33me, Redis lost its data 1 time}
   {2mclocks}      {33mRedis' is 2s behind}

@@ -39,7 +39,7 @@ type Redis struct {
 	// leases, 0.01 to 1; default 0.1.
 	LeaseShare float64
 	// Interval is the time between two reports of the kernel's counts, 10ms to
-	// 10s; default 100ms.
+	// 500ms, as package ratesync has it; default 100ms.
 	Interval time.Duration
 }
 

@@ -24,7 +24,7 @@ func (r *Redis) fields() []field {
 		{name: "default_ttl", to: spanWithin(&r.DefaultTTL, time.Minute, 365*day)},
 		{name: "compression", to: boolean(&r.Compression)},
 		{name: "lease_share", to: fraction(&r.LeaseShare, MinLeaseShare, 1)},
-		{name: "interval", to: spanWithin(&r.Interval, 10*time.Millisecond, 10*time.Second)},
+		{name: "interval", to: spanWithin(&r.Interval, 10*time.Millisecond, 500*time.Millisecond)},
 	}
 }
 

@@ -164,6 +164,10 @@ func (g *Guard) failed(err error) {
 	g.class.Store(uint32(ClassOf(err)))
 }
 
+// Suspect has the store probed now: somebody who asks it by another way, as heartbeats are, got no answer. A node that
+// decides nothing would else hear of it at the next probe only.
+func (g *Guard) Suspect() { g.look() }
+
 // look wakes the health loop.
 func (g *Guard) look() {
 	select {

@@ -460,3 +460,20 @@ func TestStorm(t *testing.T) {
 		t.Errorf("%+v after %d calls", s, calls.Load())
 	}
 }
+
+// TestSuspect: nobody calls, and somebody says that the store is gone.
+func TestSuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, false, fallback.Options{Failures: 5, Interval: time.Hour})
+		defer r.stop()
+		r.want(t, "closed", true)
+		r.store.set(func(s *store) { s.err = errors.New("gone") })
+		r.Suspect()
+		if took := r.becomes(t, false); took > 2*time.Second {
+			t.Errorf("away %v after it was suspected", took)
+		}
+		if r.State().Breaker == "closed" {
+			t.Errorf("%+v", r.State())
+		}
+	})
+}

@@ -100,8 +100,11 @@ func (p Policy) consistencies() []Consistency {
 // one that let nothing pass would drop the packets to and from the store too.
 func (p Policy) storeFailures() []StoreFailure {
 	local := p.Consistency == ConsistencyLocal || p.Consistency == "" && p.consistencies()[0] == ConsistencyLocal
-	if p.Layer == LayerKernel || local {
+	switch {
+	case local:
 		return []StoreFailure{StoreFailureLocal}
+	case p.Layer == LayerKernel:
+		return []StoreFailure{StoreFailureLocal, StoreFailureShare}
 	}
 	return StoreFailures()
 }
@@ -117,7 +120,8 @@ func (p Policy) checkStore(fs *faults) {
 	}
 	problem := "consistency local asks no store that could fail"
 	mend := `remove on_store_failure or set "on_store_failure: local"`
-	if p.Layer == LayerKernel {
+	if p.Layer == LayerKernel && p.Consistency != ConsistencyLocal {
+		mend = "use one of " + list(p.storeFailures())
 		problem = "layer kernel counts in its own buckets while the store is away, and has no " + string(p.OnStoreFailure)
 	}
 	fs.add("on_store_failure", problem, mend, "layer", "scope", "consistency")

@@ -26,9 +26,11 @@ type ClusterStatus struct {
 	ConsecutiveFailures uint64    `json:"consecutive_failures"`
 	// LastError is the class of the last failure; empty: there never was one.
 	LastError string `json:"last_error,omitempty"`
-	// Nodes is how many nodes there are; Members are those whose heartbeats Redis had when they were listed last.
-	Nodes   int             `json:"nodes"`
-	Members []ClusterMember `json:"members"`
+	// Nodes is how many nodes there are; Members are those whose heartbeats Redis had when they were listed last, which was
+	// ListedAgo: at each heartbeat of this node's while there are few, else every ten seconds.
+	Nodes     int             `json:"nodes"`
+	Members   []ClusterMember `json:"members"`
+	ListedAgo time.Duration   `json:"members_listed_ago_ns"`
 	// HeartbeatAge is that of this node's last heartbeat which Redis answered, or of the daemon if none was.
 	HeartbeatAge time.Duration `json:"heartbeat_age_ns"`
 	// ReconcileLag is how long ago the last round that reached Redis was; null: nothing of the kernel is shared.
@@ -48,8 +50,9 @@ type ClusterStatus struct {
 
 // ClusterMember is a node of a cluster.
 type ClusterMember struct {
-	Node string        `json:"node"`
-	Age  time.Duration `json:"heartbeat_age_ns"`
+	Node string `json:"node"`
+	// Age is that of the last heartbeat that is known of; there may have been others since the members were listed.
+	Age time.Duration `json:"heartbeat_age_ns"`
 }
 
 // ClusterPolicy is how nodes share a policy.

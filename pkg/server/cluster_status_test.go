@@ -26,7 +26,7 @@ func TestClusterStatus(t *testing.T) {
 	}
 	r := startWith(t, Options{Local: true, Standing: fakeStanding{status: s}})
 	const want = `{"node":"a/1","redis":["redis://127.0.0.1:6379"],"available":false,"breaker":"open","breaker_since":"1970-01-01T00:00:01Z",` +
-		`"breaker_opened":0,"consecutive_failures":0,"nodes":1,"members":[{"node":"a/1","heartbeat_age_ns":1000000000}],"heartbeat_age_ns":0,` +
+		`"breaker_opened":0,"consecutive_failures":0,"nodes":1,"members":[{"node":"a/1","heartbeat_age_ns":1000000000}],"members_listed_ago_ns":0,"heartbeat_age_ns":0,` +
 		`"reconcile_lag_ns":null,"epoch":"","granting":false,"losses":0,"clock_skew_ns":0,"policies_version":0,"policies":[` +
 		`{"policy":"p","layer":"l7","consistency":"leased","on_store_failure":"local","acts_strict":false,"over_admission_bound":2.5,"unit":"requests"},` +
 		`{"policy":"","layer":"","consistency":"","on_store_failure":"","acts_strict":false,"over_admission_bound":null,"unit":""}]}` + "\n"

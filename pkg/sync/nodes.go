@@ -45,6 +45,8 @@ type MembershipOptions struct {
 	// OnBeat is told after each heartbeat that was answered how long ago it was sent, and how many nodes there are; it must
 	// not wait: that of [Sharer.Beat].
 	OnBeat func(ago time.Duration, nodes int)
+	// OnMiss hears of each heartbeat of Run that was not answered; it must not wait. nil: nobody does.
+	OnMiss func()
 	// Report tells the store what this node owes it, after the epoch changed and before it grants again: nil: nothing. It is
 	// called again after an error.
 	Report func(ctx context.Context) error
@@ -241,7 +243,9 @@ func (m *Membership) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			continue
 		}
-		well = m.note(well, err)
+		if well = m.note(well, err); !well && m.o.OnMiss != nil {
+			m.o.OnMiss()
+		}
 		timer.Reset(BeatEvery - BeatEvery/20 + rand.N(BeatEvery/10))
 	}
 }

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"strings"
@@ -56,7 +57,31 @@ func TestKernelSpray(t *testing.T) {
 	}
 }
 
-// TestKernelSprayWithoutRedis shows what the one above is worth: each node for itself admits the whole limit.
+// TestKernelShare is on_store_failure share in the kernel: nodes that have lost Redis admit the limit together.
+func TestKernelShare(t *testing.T) {
+	const limit, burst, lasts = 2000.0, 400.0, 3 * time.Second
+	r := newRig(t, strings.Replace(kernelConfiguration, "consistency: reconciled", "consistency: reconciled, on_store_failure: share", 1))
+	r.start()
+	r.redis.kill()
+	for _, n := range r.nodes {
+		eventually(t, n.name+" to miss Redis", func() error {
+			h, err := n.health()
+			if err == nil && h.RedisAvailable {
+				err = fmt.Errorf("%+v", h)
+			}
+			return err
+		})
+	}
+	arrived, _ := r.spray(netip.MustParseAddr("192.0.2.79"), 20*limit/3, 100*time.Millisecond, int(lasts/(100*time.Millisecond)))
+	first, all := arrived[2], arrived[len(arrived)-1]
+	steady := float64(all-first) / (lasts - 300*time.Millisecond).Seconds()
+	t.Logf("nodes without Redis that share: %.0f/s after the first interval, %.2f of the limit", steady, steady/limit)
+	if steady < 0.85*limit || steady > 1.1*limit {
+		t.Errorf("%.0f/s, want about %.0f", steady, limit)
+	}
+}
+
+// TestKernelAlone shows what the one above is worth: each node for itself admits the whole limit.
 func TestKernelAlone(t *testing.T) {
 	const limit = 2000.0
 	r := newRig(t, kernelConfiguration)
