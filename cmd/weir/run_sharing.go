@@ -103,7 +103,7 @@ func (s *sharing) reportAll(ctx context.Context) error {
 func (s *sharing) openGuard(c *config.Config) (err error) {
 	f := c.Fallback
 	o := fallback.Options{
-		Probe: s.members.Beat, Recover: s.sharer.Recover, IsFailure: isStoreFailure, IsPartial: ratesync.IsPartial,
+		Probe: s.members.Beat, Recover: s.sharer.Recover, IsFailure: isStoreFailure,
 		Failures: f.Breaker.Failures, OpenFor: f.Breaker.OpenFor, HalfOpenRequests: f.Breaker.HalfOpenRequests,
 		Interval: f.HealthCheckInterval, Ramp: rampAfter, Instance: s.name, Log: s.log,
 	}

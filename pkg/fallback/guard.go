@@ -138,9 +138,6 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 // judge says what a call's error tells of the store.
 func (g *Guard) judge(ctx context.Context, err error, began int64) error {
 	switch {
-	case err != nil && g.o.IsPartial != nil && g.o.IsPartial(err):
-		g.look()
-		return errNothing
 	case !g.o.IsFailure(err):
 		if errors.Is(err, context.Canceled) {
 			return errNothing

@@ -18,9 +18,6 @@ type Options struct {
 	Recover func(ctx context.Context) error
 	// IsFailure tells which errors of calls and probes say that the store can't be used: nil: [IsFailure].
 	IsFailure func(err error) bool
-	// IsPartial tells which errors of calls say that a part of the store can't be used, and nothing of the rest: the breaker
-	// does not count them, and the store is probed. nil: none.
-	IsPartial func(err error) bool
 
 	Failures         uint32        // in a row that open the breaker: 5
 	OpenFor          time.Duration // how long it stays open at least: 1s

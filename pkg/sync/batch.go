@@ -1,6 +1,7 @@
 package ratesync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,11 @@ func (s *Sharer) Run(ctx context.Context) error {
 	for range s.o.Workers {
 		workers.Go(func() error { s.work(ctx); return nil })
 	}
-	workers.Go(func() error { s.repay(ctx); return nil })
+	workers.Go(func() error { s.settle(ctx); return nil })
 	err := workers.Wait()
+	for range s.o.Workers {
+		s.slots <- struct{}{} // the last of those who call for themselves has the command timeout
+	}
 	s.drain()
 	return errors.Join(err, s.handBack(context.WithoutCancel(ctx)))
 }
@@ -37,18 +41,62 @@ func (s *Sharer) Run(ctx context.Context) error {
 // work is one worker: it takes what there is in the queues, those who wait first, into one call.
 func (s *Sharer) work(ctx context.Context) {
 	b := &batch{s: s}
-	for b.first(ctx) {
-		b.fill()
+	for b.collect(ctx) {
 		b.do(ctx)
+		<-s.slots
 	}
 	s.running.Store(false)
 }
 
-// first waits for what begins the next batch.
-func (b *batch) first(ctx context.Context) bool {
+// collect waits for what begins the next batch and for a slot, and adds what came meanwhile. One worker does at a time, so
+// that what waits for a slot waits in one batch.
+func (b *batch) collect(ctx context.Context) bool {
+	b.s.collecting <- struct{}{}
+	defer func() { <-b.s.collecting }()
+	if !b.first(ctx) {
+		return false
+	}
+	b.s.slots <- struct{}{}
+	b.fill()
+	return true
+}
+
+func (b *batch) clear() {
 	clear(b.leases)
 	clear(b.bundles)
 	b.ops, b.leases, b.bundles = b.ops[:0], b.leases[:0], b.bundles[:0]
+}
+
+// own lets who asks call the store himself while few do: a worker would be no faster, and has to be woken up.
+func (s *Sharer) own(j *job) bool {
+	if len(s.slots) >= s.direct {
+		return false
+	}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return false
+	}
+	defer func() { <-s.slots }()
+	if !s.running.Load() {
+		return false
+	}
+	b, ok := s.batches.Get().(*batch)
+	if !ok {
+		b = &batch{s: s}
+	}
+	b.clear()
+	b.now = s.skew.now()
+	b.add(j)
+	b.fill()
+	b.do(context.Background()) // what others wait for may be in it, and it has the command timeout
+	s.batches.Put(b)
+	return true
+}
+
+// first waits for what begins the next batch.
+func (b *batch) first(ctx context.Context) bool {
+	b.clear()
 	select {
 	case <-ctx.Done():
 		return false
@@ -156,17 +204,14 @@ func (b *batch) do(ctx context.Context) {
 	b.replies = slices.Grow(b.replies[:0], len(b.ops))[:len(b.ops)]
 	clear(b.replies)
 	err := b.s.call(ctx, b.ops, b.replies)
-	now, whole := b.s.skew.now(), err
-	if IsPartial(err) {
-		whole = nil // each reply says whether it is one
-	}
+	now := b.s.skew.now()
 	for i := range b.leases {
 		b.land(&b.leases[i], err, now)
 	}
 	for i := range b.bundles {
 		u := b.bundles[i].bundle
 		replies := b.replies[b.bundles[i].at:][:len(u.ops)]
-		if !u.answer(replies, whole) {
+		if !u.answer(replies, err) {
 			b.s.figures.late.Add(1)
 			b.s.undo(u.ops, replies, err)
 		}
@@ -175,7 +220,7 @@ func (b *batch) do(ctx context.Context) {
 
 func (b *batch) land(l *leaseInBatch, err error, now bucket.Ticks) {
 	s, r := b.s, b.replies[l.at]
-	err = unanswered(err, &r)
+	err = cmp.Or(err, r.unanswered())
 	back := s.leases.Apply(&l.plan, r, err, now)
 	broken := err == nil && (r.Err != nil || !sane(l.flight.terms, &r))
 	if broken {
@@ -196,9 +241,9 @@ func (s *Sharer) call(ctx context.Context, ops []Op, replies []Reply) error {
 	})
 	if err != nil {
 		s.figures.failed.Add(1)
-	}
-	if IsPartial(err) {
-		s.partial.Store(true)
+		s.keep(ops)
+	} else {
+		s.resume()
 	}
 	return err
 }
@@ -236,6 +281,9 @@ func (s *Sharer) handBack(ctx context.Context) error {
 	for len(s.returns) > 0 {
 		all = append(all, <-s.returns)
 	}
+	for len(s.kept) > 0 {
+		all = append(all, <-s.kept)
+	}
 	s.leases.Unused(s.skew.now(), func(op Op) bool {
 		s.figures.returned.Add(op.Hits)
 		all = append(all, op)
@@ -247,7 +295,7 @@ func (s *Sharer) handBack(ctx context.Context) error {
 		err := s.o.Gate.Do(ctx, func(ctx context.Context) error {
 			return s.o.Executor.Do(ctx, s.o.Node, ops, make([]Reply, len(ops)))
 		})
-		if err != nil && !IsPartial(err) {
+		if err != nil {
 			return fmt.Errorf("handing back unused leases: %w (they are lost: the other nodes admit so much less)", err)
 		}
 	}
@@ -258,8 +306,7 @@ func (s *Sharer) handBack(ctx context.Context) error {
 func (s *Sharer) Lost() { s.lost.Store(true) }
 
 // Recover reports what was spent while the store was away, and forgets it. It has to be called before the store is asked again. What
-// could not be reported is still owed when it fails; what a server of a Redis Cluster that is away should be told is tried again
-// every second, and is no failure.
+// could not be reported is still owed when it fails.
 func (s *Sharer) Recover(ctx context.Context) error {
 	now, lost := s.skew.now(), s.lost.Load()
 	var owed []Debt
@@ -271,13 +318,10 @@ func (s *Sharer) Recover(ctx context.Context) error {
 		}
 		err = s.report(ctx, ops, replies)
 		for i, d := range owed {
-			if unanswered(err, &replies[i]) != nil {
+			if err != nil || replies[i].unanswered() != nil {
 				s.leases.Owe(d, now)
+				s.owing.Store(true) // of one server alone it is no error, and nobody else would come back to it
 			}
-		}
-		if IsPartial(err) {
-			s.partial.Store(true)
-			err = nil // the others go on
 		}
 		owed = owed[:0]
 		return err == nil
@@ -295,25 +339,6 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	return err
 }
 
-// repayEvery is how often what is owed to a server of a Redis Cluster is tried to be told.
-const repayEvery = time.Second
-
-// repay reports what was spent while one server of a Redis Cluster was away, until it is told.
-func (s *Sharer) repay(ctx context.Context) {
-	tick := time.NewTicker(repayEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if s.partial.Swap(false) && s.ready() && s.Recover(ctx) != nil {
-			s.partial.Store(true)
-		}
-	}
-}
-
 func (s *Sharer) report(ctx context.Context, ops []Op, replies []Reply) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.o.CommandTimeout, 100*time.Millisecond)) // nobody waits for it
 	defer cancel()
@@ -321,16 +346,19 @@ func (s *Sharer) report(ctx context.Context, ops []Op, replies []Reply) error {
 	if err != nil {
 		err = s.o.Executor.Do(ctx, s.o.Node, ops, replies) // by the same numbers, if only the answer was lost
 	}
-	if err != nil && !IsPartial(err) {
+	if err != nil {
 		return fmt.Errorf("reporting what was spent while the store was away: %w", err)
 	}
 	for i := range replies {
-		if replies[i].Err != nil && unanswered(err, &replies[i]) == nil {
+		switch {
+		case replies[i].unanswered() != nil: // one server of a cluster is away, for which the others need not wait
+			continue
+		case replies[i].Err != nil:
 			s.figures.broken.Add(1) // not owed any more: it will never be taken
 		}
+		s.figures.reported.Add(1)
 	}
-	s.figures.reported.Add(uint64(len(ops)))
-	return err
+	return nil
 }
 
 // Reset makes a bucket a full one, for all nodes.

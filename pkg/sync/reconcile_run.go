@@ -153,16 +153,12 @@ func (r *Reconciling[S]) round(ctx context.Context, last *bucket.Ticks) {
 			if !failed {
 				err = r.call(ctx, ops[i:end], replies[i:end])
 			}
-			part := err
-			if IsPartial(err) {
-				err = nil // each reply says whether it is one
-			}
 			failed = failed || err != nil
 			for k := i; k < end && err != nil; k++ {
 				replies[k] = Reply{Err: err}
 			}
 			for k := i; k < end && err == nil; k++ {
-				if replies[k].Err != nil && (part == nil || unanswered(part, &replies[k]) == nil) {
+				if replies[k].Err != nil {
 					r.o.Errors(ReconcileError{core.PolicyOf(k), replies[k].Err})
 				}
 			}

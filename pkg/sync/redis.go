@@ -28,13 +28,18 @@ type Redis struct {
 	prefix  string
 	timeout time.Duration
 	secrets []string
+	servers servers
 	clock   func() int64 // of tests: the time that scripts are given; nil: Redis' own
 
 	commands, keys, trips, kept atomic.Uint64
 	errors                      [classes]atomic.Uint64
 }
 
-var _ Executor = (*Redis)(nil)
+var _ Prompt = (*Redis)(nil)
+
+// Prompt implements [Prompt]: connections heed a context's deadline, and what makes them is waited for no longer. The client of a
+// cluster has ways to wait for others that learn where its slots are.
+func (r *Redis) Prompt() bool { return !r.cluster }
 
 // Client is the client that decisions go through, with their timeouts.
 func (r *Redis) Client() redis.UniversalClient { return r.client }
@@ -64,18 +69,27 @@ func (r *Redis) key(f family, id *ID) string {
 }
 
 // Do implements [Executor]: one pipeline of script calls to each server, and a second one to a server that does not know
-// the scripts yet. In a Redis Cluster an error of servers is a [Partial]: Err of the operations that they have says so, and the
-// others are done.
+// the scripts yet. If only some of the servers of a cluster failed, Err of the operations that they have says so, an [Error],
+// and the others are done: there is no error of all then.
 func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) error {
 	switch {
 	case len(replies) < len(ops):
 		return fmt.Errorf("%d replies for %d operations", len(replies), len(ops))
+	case len(ops) == 0:
+		return nil
 	case len(node) > maxNode:
 		return fmt.Errorf("the name of a node has %d bytes (at most %d)", len(node), maxNode)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	prepared := make([]operation, len(ops))
+	if by, has := ctx.Deadline(); !has || time.Until(by) > r.timeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+	}
+	var few [1]operation // most calls have one
+	prepared := few[:]
+	if len(ops) != 1 {
+		prepared = make([]operation, len(ops))
+	}
 	for i := range ops {
 		var err error
 		if prepared[i], err = prepare(&ops[i]); err != nil {
@@ -83,31 +97,46 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 			prepared[i].kind = 0
 		}
 	}
-	calls := r.divide(ctx, node, ops, prepared)
+	var one [1]scriptCall
+	calls := one[:]
+	if o := &prepared[0]; len(ops) == 1 && o.verb == Take && o.kind == 1 {
+		calls[0] = r.take(ctx, o, &ops[0].ID, first)
+	} else {
+		calls = r.divide(ctx, node, ops, prepared)
+	}
 	if len(calls) == 0 {
 		return nil
 	}
-	err := r.send(ctx, calls)
+	sent := r.rest(ctx, calls)
+	r.send(ctx, sent)
+	r.tell(sent)
+	var err error
+	answers := len(calls) - len(sent) // which were not asked for say nothing of the store
 	for i := range calls {
-		if failed := r.read(&calls[i], replies); failed != nil && err == nil {
+		if failed := r.read(&calls[i], replies); failed == nil {
+			answers++
+		} else if err == nil {
 			err = failed
 		}
 	}
+	if r.cluster && answers != 0 {
+		err = nil
+	}
 	if parts := scattered(calls, prepared); len(parts) != 0 {
 		r.undo(ctx, node, ops, replies, parts)
-	}
-	if err != nil && r.cluster {
-		err = &Partial{err}
 	}
 	return err
 }
 
 // send does the calls, and those of unknown scripts once more with the scripts themselves.
-func (r *Redis) send(ctx context.Context, calls []scriptCall) error {
+func (r *Redis) send(ctx context.Context, calls []scriptCall) {
+	if len(calls) == 0 {
+		return
+	}
 	r.pipeline(ctx, calls)
 	var unknown []scriptCall
 	for i := range calls {
-		if c := &calls[i]; redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
+		if c := &calls[i]; c.cmd.Err() != nil && redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
 			c.load(ctx)
 			unknown = append(unknown, *c)
 		}
@@ -117,24 +146,34 @@ func (r *Redis) send(ctx context.Context, calls []scriptCall) error {
 	}
 	for i := range calls {
 		if err := calls[i].cmd.Err(); err != nil {
-			return r.failed(err)
+			r.errors[Classify(err)].Add(1) // once: it is one failure, whatever it took with it
+			return
 		}
 	}
-	return nil
 }
 
 // pipeline leaves what came of each call in it.
 func (r *Redis) pipeline(ctx context.Context, calls []scriptCall) {
 	r.trips.Add(1)
 	r.commands.Add(uint64(len(calls)))
+	for i := range calls {
+		r.keys.Add(uint64(calls[i].keys))
+	}
+	if r.cluster {
+		r.each(ctx, calls)
+		return
+	}
+	r.together(ctx, calls)
+}
+
+// together does calls in one pipeline.
+func (r *Redis) together(ctx context.Context, calls []scriptCall) {
 	if len(calls) == 1 {
-		r.keys.Add(uint64(calls[0].keys))
 		_ = r.client.Process(ctx, calls[0].cmd) // the command has the error
 		return
 	}
 	pipe := r.client.Pipeline()
 	for i := range calls {
-		r.keys.Add(uint64(calls[i].keys))
 		_ = pipe.Process(ctx, calls[i].cmd) // queues it
 	}
 	_, _ = pipe.Exec(ctx) // as above
@@ -166,8 +205,9 @@ func (r *Redis) read(c *scriptCall, replies []Reply) error {
 type scriptCall struct {
 	script *script
 	keys   int
-	ops    []int // which of the call's operations, in their order
-	brief  bool  // taking, whose reply has no more than a Take needs
+	ops    []int  // which of the call's operations, in their order
+	brief  bool   // taking, whose reply has no more than a Take needs
+	server string // of a cluster
 	cmd    *redis.IntSliceCmd
 	args   []any
 }
@@ -196,15 +236,18 @@ func (c *scriptCall) decode(v []int64, replies []Reply) error {
 	return nil
 }
 
+// first is which operation it is of a call that has one.
+var first = []int{0}
+
 // take is the call of a single Take of token_bucket.
-func (r *Redis) take(ctx context.Context, o *operation, id *ID, at int) scriptCall {
+func (r *Redis) take(ctx context.Context, o *operation, id *ID, ops []int) scriptCall {
 	args := make([]any, 0, 8)
-	args = append(args, "evalsha", taking.sha, "1", r.key(o.family, id),
-		strconv.FormatFloat(o.hits, 'f', -1, 64), strconv.FormatFloat(o.p1, 'g', -1, 64), strconv.FormatFloat(o.p2, 'f', -1, 64))
+	// The client writes numbers in as many digits as it takes to read the same.
+	args = append(args, "evalsha", taking.sha, 1, r.key(o.family, id), uint64(o.hits), o.p1, uint64(o.p2))
 	if r.clock != nil {
 		args = append(args, strconv.FormatInt(r.clock(), 10))
 	}
-	return scriptCall{script: &taking, keys: 1, ops: []int{at}, brief: true, args: args, cmd: redis.NewIntSliceCmd(ctx, args...)}
+	return scriptCall{script: &taking, keys: 1, ops: ops, brief: true, args: args, cmd: redis.NewIntSliceCmd(ctx, args...)}
 }
 
 // wrap makes an error of go-redis one that has a class and no password.
@@ -217,11 +260,4 @@ func (r *Redis) wrap(err error) error {
 		text = strings.ReplaceAll(text, s, "***")
 	}
 	return &Error{Class: Classify(err), text: text, err: err}
-}
-
-// failed is wrap, and counts.
-func (r *Redis) failed(err error) error {
-	wrapped := r.wrap(err)
-	r.errors[Classify(err)].Add(1)
-	return wrapped
 }

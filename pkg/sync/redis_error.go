@@ -55,34 +55,6 @@ func (e *Error) Error() string { return "redis: " + e.text + mends[e.Class] }
 // Unwrap is the error of the client, whose text is not for logs.
 func (e *Error) Unwrap() error { return e.err }
 
-// Partial is the error of a call to a Redis Cluster of which some servers did not do their part, or all of those that the
-// call was for. It says nothing of the other servers, and the store is not away for it. Err of each operation says what came
-// of it: see [Redis.Do].
-type Partial struct{ err error }
-
-// Error says what failed first.
-func (p *Partial) Error() string { return p.err.Error() }
-
-// Unwrap is an [*Error].
-func (p *Partial) Unwrap() error { return p.err }
-
-// IsPartial tells whether an error is a [Partial].
-func IsPartial(err error) bool {
-	_, ok := errors.AsType[*Partial](err)
-	return ok
-}
-
-// unanswered is why it is not known what came of an operation of a call with this error; nil: its reply tells.
-func unanswered(err error, r *Reply) error {
-	switch {
-	case !IsPartial(err):
-		return err
-	case r.Err == ErrState:
-		return nil
-	}
-	return r.Err
-}
-
 var mends = [classes]string{
 	ClassReadOnly: " (point redis.url at the master, or use redis.sentinel)",
 	ClassOOM:      " (raise maxmemory of Redis, or set a maxmemory-policy that evicts)",
