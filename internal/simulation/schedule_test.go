@@ -38,7 +38,7 @@ func TestSchedules(t *testing.T) {
 }
 
 func TestMutationsAreFound(t *testing.T) {
-	for m := FastDecay; m <= Recount; m++ {
+	for m := DeafStore; m <= Recount; m++ {
 		found := 0
 		for n := range uint64(200) {
 			if _, err := Draw(n+1, m).Run(); err != nil {

@@ -17,6 +17,7 @@ type Store interface {
 // what [Mutation] breaks.
 type Ledger struct {
 	Mutation Mutation
+	Shallow  bool // knows no debt beyond an empty bucket, and no number of a report
 	buckets  map[ratesync.ID]*account
 }
 
@@ -51,22 +52,23 @@ func (s *Ledger) report(now time.Duration, node string, op *ratesync.Op) ratesyn
 		s.buckets[op.ID] = a
 	}
 	if elapsed := float64(now - a.at); elapsed > 0 {
-		if s.Mutation == FastDecay {
-			elapsed *= 2
-		}
 		a.debt = max(0, a.debt-elapsed/perToken)
 	}
 	a.at = now
-	if op.Seq == 0 || a.seqs[node] != op.Seq {
+	if s.Shallow || op.Seq == 0 || a.seqs[node] != op.Seq {
 		a.seqs[node] = op.Seq
 		a.debt += float64(op.Hits)
 		a.total += op.Hits
 	}
-	a.debt = min(max(a.debt, float64(op.Want)), float64(op.Limit.Burst))
+	most := max(op.Limit.Burst, op.Back)
+	if s.Shallow {
+		most = op.Limit.Burst
+	}
+	a.debt = min(max(a.debt, float64(op.Want)), float64(most))
 	r := ratesync.Reply{Total: a.total, Full: time.Duration(a.debt * perToken)}
 	switch s.Mutation {
 	case NoPayback:
-		r.Total = 0
+		r.Total, r.Full = 0, min(r.Full, time.Duration(float64(op.Limit.Burst)*perToken))
 	case DeafStore:
 		r.Total, r.Full = uint64(op.Hits), 0
 	}
@@ -78,9 +80,8 @@ type Mutation uint8
 
 const (
 	Sound     Mutation = iota
-	FastDecay          // debts are forgotten twice as fast
 	DeafStore          // a node hears nothing of the others
-	NoPayback          // debts end at an empty bucket
+	NoPayback          // debts end at an empty bucket, and nothing but the store's answer counts
 	Unmerged           // nodes do not charge themselves for the others' use
 	Recount            // nodes do not report every second round's use
 )

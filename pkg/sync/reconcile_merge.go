@@ -45,7 +45,8 @@ func (r *Reconciler[S]) Fail() {
 // hear takes up what the store says of a source.
 func (r *Reconciler[S]) hear(t *tracked[S], reply *Reply) {
 	l := &t.src.Policy.Bucket
-	full := min(bucket.AtNanoseconds(uint64(max(0, reply.Full))), l.Depth)
+	full := min(bucket.AtNanoseconds(uint64(min(max(0, reply.Full), owedMax.Duration()))), r.most(t))
+	full -= min(full, r.mostCredit(t)) // the store is told of an interval's use at its end
 	own := costOf(l, t.sent)
 	var others bucket.Ticks
 	switch {

@@ -99,8 +99,11 @@ func (r *Reconciler[S]) read(t *tracked[S], now bucket.Ticks) (tat bucket.Ticks,
 // bucket that fills in less than two intervals would be charged for use that it has long made up for. One that takes
 // longer is charged in full: so what was used at once is paid back.
 func (r *Reconciler[S]) credit(t *tracked[S], now bucket.Ticks) bucket.Ticks {
-	most := lag*r.interval - min(lag*r.interval, t.src.Policy.Bucket.Depth)
-	return min(most, bucket.Debt(now, t.heard))
+	return min(r.mostCredit(t), bucket.Debt(now, t.heard))
+}
+
+func (r *Reconciler[S]) mostCredit(t *tracked[S]) bucket.Ticks {
+	return lag*r.interval - min(lag*r.interval, t.src.Policy.Bucket.Depth)
 }
 
 // most is how much can be owed: more cannot have been admitted before all nodes heard of it, [ReconciledBound]. While the
@@ -242,7 +245,8 @@ func (r *Reconciler[S]) report(t *tracked[S], i int32) {
 			t.seq = 1
 		}
 	}
-	op := Op{Verb: Report, ID: t.src.ID, Limit: &t.src.Policy.Limit, Hits: t.sent, Seq: t.seq}
+	op := Op{Verb: Report, ID: t.src.ID, Limit: &t.src.Policy.Limit, Hits: t.sent, Seq: t.seq,
+		Back: tokensIn(&t.src.Policy.Bucket, r.most(t))}
 	if t.flags&isRestoring != 0 {
 		op.Want = min(tokensIn(&t.src.Policy.Bucket, t.owed()), t.src.Policy.Limit.Burst)
 	}
