@@ -9,7 +9,12 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 BPF_TESTS   := ./pkg/loader ./internal/bench ./test/progrun
 NETNS_TESTS := ./internal/lab ./internal/privilege ./internal/demo ./cmd/weir ./test/netns
 PROXY_TESTS := ./test/integration
-UNIT_TESTS   = $(filter-out $(BPF_TESTS) $(NETNS_TESTS) $(PROXY_TESTS),$(patsubst github.com/weir-limiter/weir/%,./%,$(shell $(GO) list ./...)))
+# Those that need redis-server, and those that simulate many nodes, without the race detector, which would take minutes;
+# RACE_TESTS are what of them it looks at.
+STORE_TESTS := ./pkg/sync ./internal/simulation
+NODES_TESTS := ./test/nodes
+RACE_TESTS  := 'TestLimiters|TestManyWait|TestStoreThatBlocks|TestSpike|TestSpendersAndClaims|TestFollow|TestSharers'
+UNIT_TESTS   = $(filter-out $(BPF_TESTS) $(NETNS_TESTS) $(PROXY_TESTS) $(STORE_TESTS) $(NODES_TESTS),$(patsubst github.com/weir-limiter/weir/%,./%,$(shell $(GO) list ./...)))
 
 NATIVE_FLAGS := -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -Iheaders
 FUZZ_TIME    ?= 10
@@ -27,7 +32,7 @@ demo: build ## watch the kernel hold flooding hosts to their limit; needs root
 	bin/weir demo
 
 .PHONY: bench
-bench: build ## the tables of docs/PERFORMANCE.md, in some six minutes; needs root
+bench: build ## the tables of docs/PERFORMANCE.md, in some eleven minutes; needs root and redis-server
 	bin/weir bench --compare bpf/bench/lru.bpf.o
 	cd bench && $(GO) run .
 
@@ -36,7 +41,7 @@ cost: build ## what the verifier says of each program: instructions and stack; n
 	bin/weir bench --only verifier
 
 .PHONY: test
-test: deps lint check-generated test-unit test-native test-bpf test-netns test-integration vm-quick ## everything that CI runs
+test: deps lint check-generated test-unit test-store test-native test-bpf test-netns test-integration test-nodes vm-quick ## everything that CI runs
 
 .PHONY: deps
 deps: ## install what building and testing need
@@ -74,6 +79,19 @@ test-netns: build ## real packets between network namespaces; needs root
 .PHONY: test-integration
 test-integration: ## nginx, Caddy, HAProxy and a client of Envoy's protocol in front of weir; needs root
 	$(GO) test -count=1 $(PROXY_TESTS)
+
+.PHONY: test-store
+test-store: ## what nodes share, with a real redis-server, and simulated clusters
+	$(GO) test -count=1 $(STORE_TESTS)
+	$(GO) test -count=1 -race -run $(RACE_TESTS) ./pkg/sync
+
+.PHONY: test-nodes
+test-nodes: build ## three daemons in network namespaces, a real Redis, and some faults; needs root
+	$(GO) test -count=1 -p 1 $(NODES_TESTS)
+
+.PHONY: test-nodes-all
+test-nodes-all: build ## the same with every fault, in some five minutes; no part of make test; needs root
+	WEIR_TEST_ALL=1 $(GO) test -count=1 -p 1 -timeout 30m -v $(NODES_TESTS)
 
 .PHONY: test-traefik
 test-traefik: build/traefik ## Traefik in front of weir, built from its Go module; no part of make test; needs root

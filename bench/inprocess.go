@@ -98,22 +98,33 @@ func (r *random) below(n int) int {
 	return int(hi)
 }
 
-// latencies are how long single checks take, on all cores at once.
+// latencies are how long single checks take, of several workers at once.
 type latencies struct {
 	P50, P99, P999, Max time.Duration
 	Checks              uint64
+	Took                time.Duration
 }
 
-// timeChecks times each check. The clock's own cost is in the figures.
-func timeChecks(c *contender, keys int, d time.Duration) (latencies, error) {
-	workers := runtime.GOMAXPROCS(0)
+// rate is checks per second.
+func (l *latencies) rate() float64 { return float64(l.Checks) / l.Took.Seconds() }
+
+// timeChecks times each check of several workers, which make one after the other, or one in every pace. The clock's own cost is in
+// the figures.
+func timeChecks(c *contender, keys, workers int, pace, d time.Duration) (latencies, error) {
 	all, errs := make([]histogram, workers), make([]error, workers)
 	var wg sync.WaitGroup
 	start := time.Now()
 	for w := range workers {
 		wg.Go(func() {
 			self, h := newWorker(w), &all[w]
+			due := time.Duration(0)
 			for before := time.Since(start); before < d; {
+				if before < due {
+					time.Sleep(due - before) // as a server waits for requests: several come at once
+					before = time.Since(start)
+					continue
+				}
+				due += pace
 				if _, errs[w] = c.check(self, self.below(keys)); errs[w] != nil {
 					return
 				}
@@ -124,6 +135,7 @@ func timeChecks(c *contender, keys int, d time.Duration) (latencies, error) {
 		})
 	}
 	wg.Wait()
+	took := time.Since(start)
 	for _, err := range errs {
 		if err != nil {
 			return latencies{}, err
@@ -133,7 +145,7 @@ func timeChecks(c *contender, keys int, d time.Duration) (latencies, error) {
 		all[0].join(&h)
 	}
 	h := &all[0]
-	return latencies{h.quantile(0.5), h.quantile(0.99), h.quantile(0.999), h.max, h.count}, nil
+	return latencies{h.quantile(0.5), h.quantile(0.99), h.quantile(0.999), h.max, h.count, took}, nil
 }
 
 // histogram has 16 steps for each power of two: 6 % wide at most.

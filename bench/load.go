@@ -28,7 +28,7 @@ type load func(ctx context.Context, s *server, d time.Duration) (float64, error)
 func httpLoad(_ context.Context, s *server, d time.Duration) (float64, error) {
 	request := []byte("GET /v1/auth HTTP/1.1\r\nHost: weir\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Method: GET\r\n" +
 		"X-Forwarded-Uri: /api/v2/pipelines\r\nX-User: alice\r\n\r\n")
-	return onEach(d, func(until time.Time) (int, error) {
+	return onEach(connections, d, func(_ int, until time.Time) (int, error) {
 		conn, err := net.Dial("tcp", s.http)
 		if err != nil {
 			return 0, err
@@ -72,43 +72,76 @@ func readAnswer(r *bufio.Reader) error {
 	}
 }
 
-// rlsLoad asks for one descriptor at a time.
-func rlsLoad(ctx context.Context, s *server, d time.Duration) (float64, error) {
-	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	client := ratelimit.NewRateLimitServiceClient(conn)
-	request := &ratelimit.RateLimitRequest{Domain: "weir", Descriptors: []*common.RateLimitDescriptor{{
-		Entries: []*common.RateLimitDescriptor_Entry{{Key: "user", Value: "alice"}},
-	}}}
-	return onEach(d, func(until time.Time) (int, error) {
-		n := 0
-		for ; time.Now().Before(until); n++ {
-			answer, err := client.ShouldRateLimit(ctx, request)
-			if err != nil {
-				return n, err
-			}
-			if answer.OverallCode != ratelimit.RateLimitResponse_OK {
-				return n, fmt.Errorf("the answer is %v", answer.OverallCode)
-			}
-		}
-		return n, nil
-	})
+// descriptors are what a load on a rate limit service asks about, one at a time, and what it is to be told.
+type descriptors struct {
+	key    string
+	values []string
+	code   ratelimit.RateLimitResponse_Code // UNKNOWN: any
 }
 
-// onEach runs ask on every connection, and returns what all of them did in a second.
-func onEach(d time.Duration, ask func(until time.Time) (int, error)) (float64, error) {
-	counts, errs := make([]int, connections), make([]error, connections)
+// alice is one caller, who is within her limit.
+func alice() descriptors {
+	return descriptors{"user", []string{"alice"}, ratelimit.RateLimitResponse_OK}
+}
+
+// requests are one for each descriptor.
+func (d descriptors) requests() []*ratelimit.RateLimitRequest {
+	all := make([]*ratelimit.RateLimitRequest, len(d.values))
+	for i, value := range d.values {
+		all[i] = &ratelimit.RateLimitRequest{Domain: "weir", Descriptors: []*common.RateLimitDescriptor{{
+			Entries: []*common.RateLimitDescriptor_Entry{{Key: d.key, Value: value}},
+		}}}
+	}
+	return all
+}
+
+// others is the part of the answers that may be others than expected: a limit's window may begin anew.
+const others = 0.01
+
+func (d descriptors) tolerate(other, of int) error {
+	if float64(other) > 1+others*float64(of) {
+		return fmt.Errorf("%d of %d answers are not %v", other, of, d.code)
+	}
+	return nil
+}
+
+// rlsLoad asks for descriptors in an order of its own.
+func rlsLoad(of descriptors) load {
+	requests := of.requests()
+	return func(ctx context.Context, s *server, d time.Duration) (float64, error) {
+		conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		client := ratelimit.NewRateLimitServiceClient(conn)
+		return onEach(connections, d, func(at int, until time.Time) (n int, err error) {
+			choose, other := newRandom(at), 0
+			for ; time.Now().Before(until); n++ {
+				answer, err := client.ShouldRateLimit(ctx, requests[choose.below(len(requests))])
+				if err != nil {
+					return n, err
+				}
+				if of.code != ratelimit.RateLimitResponse_UNKNOWN && answer.OverallCode != of.code {
+					other++
+				}
+			}
+			return n, of.tolerate(other, n)
+		})
+	}
+}
+
+// onEach runs ask on each of n connections, and returns what all of them did in a second.
+func onEach(n int, d time.Duration, ask func(at int, until time.Time) (int, error)) (float64, error) {
+	counts, errs := make([]int, n), make([]error, n)
 	var wg sync.WaitGroup
 	start := time.Now()
-	for i := range connections {
-		wg.Go(func() { counts[i], errs[i] = ask(start.Add(d)) })
+	for i := range n {
+		wg.Go(func() { counts[i], errs[i] = ask(i, start.Add(d)) })
 	}
 	wg.Wait()
 	took, sum := time.Since(start), 0
-	for i := range connections {
+	for i := range n {
 		if errs[i] != nil {
 			return 0, errs[i]
 		}

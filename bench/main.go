@@ -35,6 +35,16 @@ var sections = []struct {
 	{"memory", memoryPerKey},
 	{"auth", auth},
 	{"rls", rlsThroughput},
+	{"nodes-strict", strictChecks},
+	{"nodes-leased", leasedChecks},
+	{"nodes-rls", rlsBesideEnvoy},
+}
+
+// chose tells whether a section is wanted: by its name, or with others by what is before the dash in it.
+func (o *options) chose(section string) bool {
+	group, _, _ := strings.Cut(section, "-")
+	only := strings.Split(o.only, ",")
+	return o.only == "" || slices.Contains(only, section) || slices.Contains(only, group)
 }
 
 func main() {
@@ -67,7 +77,7 @@ func run(ctx context.Context, o options) error {
 	}
 	var r report
 	for _, s := range sections {
-		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), s.name) {
+		if !o.chose(s.name) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s\n", s.name)

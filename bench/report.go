@@ -28,7 +28,7 @@ type figure struct {
 	Task    string   `json:"task"`
 	What    string   `json:"what"`
 	Value   float64  `json:"value"`
-	Unit    string   `json:"unit"` // "ratio", "ns", "/s", "bytes", "allocations"
+	Unit    string   `json:"unit"` // "ratio", "ns", "/s", "bytes", "allocations", "count"
 	AtLeast *float64 `json:"at_least,omitempty"`
 	AtMost  *float64 `json:"at_most,omitempty"`
 	Met     *bool    `json:"met,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 
 	"github.com/weir-limiter/weir/internal/bench"
 )
@@ -36,7 +37,7 @@ func engine(_ context.Context, o options, r *report) error {
 	if err := c.fill(manyKeys); err != nil {
 		return err
 	}
-	l, err := timeChecks(c, manyKeys, o.each)
+	l, err := timeChecks(c, manyKeys, runtime.GOMAXPROCS(0), 0, o.each)
 	if err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func auth(ctx context.Context, o options, r *report) error {
 func rlsThroughput(ctx context.Context, o options, r *report) error {
 	return besideEmpty(ctx, o, func(weir, empty *server) error {
 		const task = "RLS"
-		rates, err := measureServers(ctx, rlsLoad, []*server{weir, empty}, o)
+		rates, err := measureServers(ctx, rlsLoad(alice()), []*server{weir, empty}, o)
 		if err != nil {
 			return err
 		}
@@ -129,7 +130,7 @@ func besideEmpty(ctx context.Context, o options, measure func(weir, empty *serve
 		return err
 	}
 	defer func() { err = errors.Join(err, empty.stop()) }()
-	weir, err := startWeir(ctx, o.weir, dir)
+	weir, err := startWeir(ctx, o.weir, dir, weirFile)
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,14 @@ type server struct {
 
 // The servers' names.
 const (
-	nameEmptyHTTP = "an empty net/http handler"
-	nameTimedHTTP = "the same with timeouts"
-	nameAuth      = "weir /v1/auth"
-	nameEmptyRLS  = "an empty RLS server"
-	nameRLS       = "weir RLS"
+	nameEmptyHTTP  = "an empty net/http handler"
+	nameTimedHTTP  = "the same with timeouts"
+	nameAuth       = "weir /v1/auth"
+	nameEmptyRLS   = "an empty RLS server"
+	nameRLS        = "weir RLS"
+	nameSharedRLS  = "weir RLS, leased"
+	nameEnvoy      = "envoyproxy/ratelimit"
+	nameEnvoyTuned = "envoyproxy/ratelimit, tuned"
 )
 
 // serveEmpty is this program as a child: it answers 200, and OK, to everything, until its standard input
@@ -117,11 +120,11 @@ policies:
   - {name: per-user, scope: per_user, limit: 100000000, window: 1s}
 `
 
-// startWeir starts the daemon in a directory of its own.
-func startWeir(ctx context.Context, binary, dir string) (*server, error) {
+// startWeir starts the daemon in a directory of its own. The file has its addresses in it.
+func startWeir(ctx context.Context, binary, dir, contents string) (*server, error) {
 	s := &server{name: "weir", http: freeAddress(), grpc: freeAddress()}
 	file := filepath.Join(dir, "weir.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, weirFile, s.http, s.grpc), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, contents, s.http, s.grpc), 0o600); err != nil {
 		return nil, err
 	}
 	var log strings.Builder
@@ -131,16 +134,24 @@ func startWeir(ctx context.Context, binary, dir string) (*server, error) {
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start weir: %w (make build makes it)", err)
 	}
+	if err := s.await(ctx, "/readyz"); err != nil {
+		return nil, errors.Join(err, s.stop(), errors.New(log.String()))
+	}
+	return s, nil
+}
+
+// await waits until a server says that it is well.
+func (s *server) await(ctx context.Context, path string) error {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get("http://" + s.http + "/readyz")
+		resp, err := http.Get("http://" + s.http + path)
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return s, nil
+				return nil
 			}
 		}
-		if time.Now().After(deadline) {
-			return nil, errors.Join(fmt.Errorf("weir does not answer on %s: %s", s.http, log.String()), s.stop())
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return fmt.Errorf("%s does not answer on %s", s.name, s.http)
 		}
 	}
 }

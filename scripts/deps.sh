@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need beyond Go: clang 19 for the BPF programs and for the native
-# tests, what boots other kernels, the firewalls that weir bench compares with, and the proxies of docs/integrations,
-# which it keeps from running as services. On Debian and Ubuntu, as root; elsewhere it says what is missing. "make
-# build" and "make demo" need none of it, and "make bench" leaves out what is not there.
+# tests, what boots other kernels, the firewalls that weir bench compares with, and the proxies of docs/integrations and
+# the Redis of the tests, which it keeps from running as services. On Debian and Ubuntu, as root; elsewhere it says what
+# is missing. "make build" and "make demo" need none of it, and "make bench" leaves out what is not there.
 set -euo pipefail
 
 # command -> Debian package
@@ -21,9 +21,10 @@ needed=(
 	"nginx nginx"
 	"caddy caddy"
 	"haproxy haproxy"
+	"redis-server redis-server"
 )
 # Those of them that Debian would start at once, and at every boot.
-services=(nginx caddy haproxy)
+services=(nginx caddy haproxy redis-server)
 # The sanitisers' and the fuzzer's run-time library has no command of its own.
 fuzzer=/usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-$(uname -m).a
 

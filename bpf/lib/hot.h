@@ -25,9 +25,11 @@
 #ifndef WEIR_HOT_H
 #define WEIR_HOT_H
 
-#include "charge.h"
+#include "maps.h"
+#include "stats.h"
+#include "table.h"
 
-#define HOT_PERIOD_SHIFT (BUCKET_TICK_SHIFT + 20) /* 1.05 ms */
+#define HOT_PERIOD_SHIFT 20 /* ns: 1.05 ms */
 #define HOT_PER_PERIOD 16
 
 /* Lets hot_passed tell what the table admits from what a slot does, which writes nothing here. */
@@ -44,15 +46,15 @@ static __always_inline __u32 hot_passed(const struct table_charge *t)
 	return t->used ^ (t->used + table_used(t));
 }
 
-/* Whether somebody wants to be told of so much. The clock was read when the table was asked. */
-static __always_inline int hot_due(__u32 slot, const struct charge *c)
+/* Whether somebody wants to be told of so much. */
+static __always_inline int hot_due(__u32 slot, const struct table_charge *t)
 {
 	const volatile struct hot_page *page = &hot_control;
 	__u32 shift = page->shift[slot & (WEIR_MAX_POLICIES - 1)];
 	__u64 until = page->until;
 
-	return until && (__s64)(bucket_ticks(until) - c->now) > 0 && shift < WEIR_HOT_NEVER &&
-	       hot_passed(&c->table) >> shift;
+	return until && shift < WEIR_HOT_NEVER && hot_passed(t) >> shift &&
+	       bpf_ktime_get_coarse_ns() < until;
 }
 
 /* Whether this CPU may make one more announcement now. */
@@ -71,34 +73,34 @@ static __always_inline int hot_allowed(struct interface_counters *c, __u64 now)
 }
 
 /* Tells the reconciler. A full ring buffer changes nothing but the count: the next multiple tells again. */
-CHARGE_GLOBAL int hot_announce(__u32 rank, const struct packet *p, const struct charge *c)
+__attribute__((noinline)) int hot_announce(const struct packet *p, __u32 rank,
+					   const struct table_charge *t, __u64 hash)
 {
-	struct interface_counters *n;
+	const volatile struct policy *policy = &policies[rank & (WEIR_MAX_POLICIES - 1)];
+	struct interface_counters *c;
 	struct hot *h;
-	__u32 slot;
 
 	/* Kernels before 6.8 walk a global function even if nobody calls it. */
-	if (!(uses & USE_RECONCILED) || !p || !c)
+	if (!(uses & USE_RECONCILED) || !p || !t)
 		return 0;
-	slot = policies[rank & (WEIR_MAX_POLICIES - 1)].slot;
-	n = stats_interface();
-	if (!n || !hot_due(slot, c))
+	c = stats_interface();
+	if (!c || !policy->reconciled || !hot_due(policy->slot, t))
 		return 0;
-	h = hot_allowed(n, c->now) ? bpf_ringbuf_reserve(&hot_sources, sizeof(*h), 0) : 0;
+	h = hot_allowed(c, bpf_ktime_get_coarse_ns()) ? bpf_ringbuf_reserve(&hot_sources, sizeof(*h), 0) : 0;
 	if (!h) {
-		n->hot_lost++;
+		c->hot_lost++;
 		return 0;
 	}
 	__builtin_memset(h, 0, sizeof(*h));
 	h->source[0] = p->source[0];
 	h->source[1] = p->source[1];
-	h->time = bpf_ktime_get_ns(); /* ticks wrap */
-	h->hash = c->hash;
-	h->used = c->table.used + table_used(&c->table);
+	h->time = bpf_ktime_get_ns();
+	h->hash = hash;
+	h->used = t->used + table_used(t);
 	h->port = p->port;
 	h->version = p->version;
 	h->protocol = p->protocol;
-	h->slot = slot;
+	h->slot = policy->slot;
 	bpf_ringbuf_submit(h, BPF_RB_NO_WAKEUP); /* the listener looks by itself, several times an interval */
 	return 0;
 }

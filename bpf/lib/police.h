@@ -53,9 +53,9 @@ static __always_inline __u32 police_charge(__u32 rank, const struct packet *p, _
 	}
 	if (!(flags & CHARGE_ADMITTED))
 		return flags;
+	if (uses & USE_RECONCILED && hot_passed(&c.table)) /* not used: it would take a place on the stack */
+		hot_announce(p, rank, &c.table, c.hash);
 	stats_policy(policy->slot, VERDICT_PASS, p);
-	if (used & USE_RECONCILED && policy->reconciled && hot_passed(&c.table))
-		hot_announce(rank, p, &c);
 	return flags;
 }
 

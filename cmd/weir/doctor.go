@@ -16,6 +16,7 @@ import (
 
 func newDoctorCommand(e *env) *cobra.Command {
 	var interfaces []string
+	var file, address string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Tell whether this machine has what weir needs, and how to mend what it has not",
@@ -25,16 +26,35 @@ mend it. Each feature is asked of the kernel itself. Nothing is changed. It fail
 missing that weir can't do without in the kernel. To limit requests alone it needs nothing of that, and a
 daemon that does is no reason to fail.
 
-Without --interface it looks at every Ethernet interface that is up, and finds nothing on one to fail for.`,
-		Example: "  weir doctor\n  weir doctor --interface eth0\n  weir doctor -o json | jq '.checks[] | select(.status != \"ok\")'",
+Without --interface it looks at every Ethernet interface that is up, and finds nothing on one to fail for.
+
+With --config it looks at the Redis of that file too, with --redis at the one of a URL: whether it answers, to
+whom, what the user may not do, what it does when it is full, and how long it takes. It writes a key of its
+own there, and removes it. A password in a URL can be seen by others on this machine; in a file it can't.`,
+		Example: "  weir doctor\n  weir doctor --interface eth0\n  weir doctor -c /etc/weir/weir.yaml\n  weir doctor --redis redis://127.0.0.1:6379\n  weir doctor -o json | jq '.checks[] | select(.status != \"ok\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			redis, err := readRedis(file, address)
+			if err != nil {
+				return err
+			}
 			m := newMachine(e)
+			switch {
+			case redis != nil:
+				m.redis = func() []finding { return examineRedis(cmd.Context(), redis) }
+			case file != "":
+				none := good("none in %s: this node limits for itself", file)
+				none.Check = "redis"
+				m.redis = func() []finding { return []finding{none} }
+			}
 			m.daemon = func() (*client, error) { return e.daemon(cmd.Context()) }
 			return doctor(e, m, interfaces)
 		},
 	}
 	cmd.Flags().StringSliceVar(&interfaces, "interface", nil, "interface that weir is to be attached to; may be repeated")
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file whose Redis is to be looked at")
+	cmd.Flags().StringVar(&address, "redis", "", "URL of a Redis to look at, such as redis://127.0.0.1:6379")
+	completeWith(cmd, "redis")
 	_ = cmd.RegisterFlagCompletionFunc("interface", completeInterface) // fails only for a flag that is not there
 	return cmd
 }
@@ -52,6 +72,7 @@ const (
 type finding struct {
 	Check     string `json:"check"`
 	Interface string `json:"interface,omitempty"`
+	Server    string `json:"server,omitempty"` // of a Redis Cluster
 	Grade     grade  `json:"status"`
 	Found     string `json:"found"`
 	Mend      string `json:"mend,omitempty"`
@@ -82,6 +103,8 @@ type machine struct {
 
 	runDir string
 	daemon func() (*client, error) // of that directory; nil if none answers
+
+	redis func() []finding // nil: none is to be looked at
 }
 
 func newMachine(e *env) *machine {
@@ -162,6 +185,9 @@ func (m *machine) examine(interfaces []string) []finding {
 			}
 		}
 	}
+	if m.redis != nil {
+		all = append(all, m.redis()...)
+	}
 	return all
 }
 
@@ -179,8 +205,10 @@ func writeFindings(p *page, v *doctorView) {
 	g := grid{columns: columns("", "CHECK", "FOUND")}
 	for _, f := range v.Checks {
 		name := f.Check
-		if f.Interface != "" {
-			name += " " + f.Interface
+		for _, of := range []string{f.Interface, f.Server} {
+			if of != "" {
+				name += " " + of
+			}
 		}
 		g.add(gradeCell(f.Grade), text(name), text(f.Found))
 		if f.Mend != "" {

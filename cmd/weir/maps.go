@@ -26,6 +26,8 @@ func mapDumps() []mapDump {
 		{"bans6", func(e *env, d *loader.StateDir, limit int) error { return dumpBans(e, d, limit, false) }},
 		{"control", dumpControl},
 		{"events", dumpEvents},
+		{"hot", dumpHot},
+		{"hot_control", dumpHotControl},
 		{"constants", dumpConstants},
 		{"document", dumpDocument},
 		{"sources4", func(e *env, d *loader.StateDir, limit int) error { return dumpSources(e, d, limit, true) }},
@@ -54,6 +56,8 @@ func newMapsCommand(e *env) *cobra.Command {
   bans4, bans6     the timed bans of each address family
   control          what the programs are told: whether somebody listens, how many bans there are
   events           how far the ring buffer of samples was written and read
+  hot              the same of the ring buffer of sources that other nodes are to be told of
+  hot_control      how much a source has to use to be announced there, by the policies' counters
   constants        the policies as the program computes with them, for each attachment
   document         the policies and lists as they were written
   sources4, 6      what each prefix is worth: the policies whose match.sources it satisfies, allow, deny

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -125,23 +126,62 @@ func dumpControl(e *env, d *loader.StateDir, _ int) error {
 	})
 }
 
-// eventsDump is the JSON of weir maps events. Positions are bytes since the ring buffer was made.
-type eventsDump struct {
+// ringDump is the JSON of weir maps events and hot. Positions are bytes since the ring buffer was made.
+type ringDump struct {
 	Size    int    `json:"size"`
 	Written uint64 `json:"written"`
 	Read    uint64 `json:"read"`
 }
 
 func dumpEvents(e *env, d *loader.StateDir, _ int) error {
-	at, err := d.EventsPosition()
+	return dumpRing(e, d.EventsPosition, "weir top reads them")
+}
+
+func dumpHot(e *env, d *loader.StateDir, _ int) error {
+	return dumpRing(e, d.HotPosition, "the daemon reads them where nodes share limits")
+}
+
+func dumpRing(e *env, position func() (loader.RingPosition, error), reader string) error {
+	at, err := position()
 	if err != nil {
 		return err
 	}
-	return e.show(eventsDump(at), func(p *page) {
+	return e.show(ringDump(at), func(p *page) {
 		g := fields("")
 		g.field("size", "%s", memorySize(uint64(at.Size)))
 		g.field("written", "%s bytes since it was made", thousands(at.Written))
-		g.field("unread", "%s bytes (weir top reads them)", thousands(at.Written-at.Read))
+		g.field("unread", "%s bytes (%s)", thousands(at.Written-at.Read), reader)
+		g.write(p)
+	})
+}
+
+// hotControlDump is the JSON of weir maps hot_control.
+type hotControlDump struct {
+	Listening time.Duration    `json:"listening_ns"` // for how long the programs announce sources yet
+	Tokens    map[uint8]uint64 `json:"tokens"`       // by counter slot: a source is announced each time that it has used so many
+}
+
+func dumpHotControl(e *env, d *loader.StateDir, _ int) error {
+	c, err := d.HotControl()
+	if err != nil {
+		return err
+	}
+	v := hotControlDump{Listening: c.Listening, Tokens: map[uint8]uint64{}}
+	for slot, shift := range c.Shift {
+		if shift < loader.HotNever && c.Listening > 0 {
+			v.Tokens[uint8(slot)] = 1 << shift
+		}
+	}
+	return e.show(v, func(p *page) {
+		g := fields("")
+		if c.Listening > 0 {
+			g.field("sources", "are announced for %s more, unless the listener renews it", span(c.Listening))
+		} else {
+			g.field("sources", "are not announced: nobody listens")
+		}
+		for _, slot := range slices.Sorted(maps.Keys(v.Tokens)) {
+			g.field(fmt.Sprintf("slot %d", slot), "each %s of use", plural(int(v.Tokens[slot]), "token", "tokens"))
+		}
 		g.write(p)
 	})
 }

@@ -77,4 +77,5 @@ func addInterfaceCount(g *grid, at string, cpu int, n loader.InterfaceCount) {
 	add("table_pressure", n.Pressure)
 	add("contended", n.Contended)
 	add("events_lost", n.EventsLost)
+	add("hot_lost", n.HotLost)
 }

@@ -21,7 +21,7 @@ func TestMapsUsage(t *testing.T) {
 		args []string
 		err  string
 	}{
-		{[]string{"maps", "tabel"}, "want one of table, tags, slots, identity, bans4, bans6, control, events, constants, document, sources4, sources6, ports, policy_stats, interface_stats"},
+		{[]string{"maps", "tabel"}, "want one of table, tags, slots, identity, bans4, bans6, control, events, hot, hot_control, constants, document, sources4, sources6, ports, policy_stats, interface_stats"},
 		{[]string{"maps", "table", "identity"}, "want one map"},
 		{[]string{"maps", "table", "--limit", "-1"}, "--limit -1"},
 		{[]string{"maps", "-o", "yaml"}, "want text or json"},
@@ -96,7 +96,7 @@ func TestMaps(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	if got := strings.Join(names, " "); got != "table tags slots identity bans4 bans6 control events constants document sources4 sources6 ports interface_stats policy_stats" {
+	if got := strings.Join(names, " "); got != "table tags slots identity bans4 bans6 control events hot hot_control constants document sources4 sources6 ports interface_stats policy_stats" {
 		t.Errorf("maps: %s", got)
 	}
 
@@ -128,6 +128,8 @@ func TestMaps(t *testing.T) {
 		"bans6":           "nothing is banned",
 		"control":         "bans4   0 entries, not asked",
 		"events":          "size     256 KiB",
+		"hot":             "size     256 KiB",
+		"hot_control":     "are not announced: nobody listens",
 		"document":        `"name": "per-net"`,
 		"sources4":        "no policy and no list names a prefix of this family",
 		"sources6":        "no policy and no list names a prefix of this family",

@@ -44,14 +44,19 @@ func group(use, short, long string) *cobra.Command {
 
 func newPolicyListCommand(e *env) *cobra.Command {
 	var file string
+	var cluster bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the policies that are in force, or those of a file",
 		Long: `List the policies that are in force, those of layer kernel where weir is attached and those of layer l7 in weir
-run, or those of a file.`,
-		Example: "  weir policy list\n  weir policy list -f /etc/weir/weir.yaml",
+run, or those of a file. With --cluster it lists the cluster's policies, as Redis has them, and which node has
+which version of them.`,
+		Example: "  weir policy list\n  weir policy list -f /etc/weir/weir.yaml\n  weir policy list --cluster",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cluster {
+				return listCluster(cmd.Context(), e, file)
+			}
 			all, err := readListed(cmd.Context(), e, file)
 			if err != nil {
 				return err
@@ -69,6 +74,7 @@ run, or those of a file.`,
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "list the policies of this configuration file")
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "list the cluster's policies, and which node has which version")
 	return cmd
 }
 

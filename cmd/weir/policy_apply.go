@@ -21,6 +21,7 @@ import (
 func newPolicyApplyCommand(e *env) *cobra.Command {
 	var file string
 	var dryRun bool
+	var cluster clusterFlags
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Put a file's policies and lists in force, in place of those that are",
@@ -32,18 +33,28 @@ If weir run answers on its socket it makes the change, which lasts until it load
 the change is made in the kernel, as by weir attach, and lasts; policies of layer l7 then have nobody to
 enforce them.
 
-It prints what becomes of each policy. With --dry-run nothing else happens.`,
-		Example: "  weir policy apply -f weir.yaml --dry-run\n  weir policy apply -f weir.yaml",
+It prints what becomes of each policy. With --dry-run nothing else happens.
+
+` + clusterApplyHelp,
+		Example: "  weir policy apply -f weir.yaml --dry-run\n  weir policy apply -f weir.yaml\n" + clusterApplyExamples,
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cluster.check(file != ""); err != nil {
+				return err
+			}
+			if cluster.clear {
+				return changeCluster(cmd.Context(), e, http.MethodDelete, "", nil, cluster, dryRun)
+			}
 			if file == "" {
 				return usagef("want a file: -f weir.yaml, for example")
 			}
-			c, err := config.Load(file)
+			doc, err := config.LoadDocument(file)
 			if err != nil {
 				return err
 			}
-			doc := c.Document()
+			if cluster.cluster {
+				return changeCluster(cmd.Context(), e, http.MethodPut, "", doc, cluster, dryRun)
+			}
 			put := order{
 				method: http.MethodPut, path: "/v1/policies", body: doc,
 				edit: func(policy.Document) (policy.Document, error) { return doc, nil },
@@ -53,20 +64,30 @@ It prints what becomes of each policy. With --dry-run nothing else happens.`,
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "configuration file")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would change")
+	cluster.add(cmd)
+	cmd.Flags().BoolVar(&cluster.clear, "clear", false, "with --cluster: the cluster has no policies any more, and each node those of its file")
 	return cmd
 }
 
 func newPolicyDeleteCommand(e *env) *cobra.Command {
 	var dryRun bool
+	var cluster clusterFlags
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Take one policy out of force",
 		Long: `Take one policy out of force, wherever weir is attached. The others stay as they are. If weir run answers on
-its socket it makes the change, which lasts until it loads its own file again.`,
-		Example:           "  weir policy delete per-client",
+its socket it makes the change, which lasts until it loads its own file again. With --cluster it is taken out of
+the cluster's policies, for all nodes.`,
+		Example:           "  weir policy delete per-client\n  weir policy delete per-client --cluster",
 		Args:              exactArgs(1, "one policy"),
 		ValidArgsFunction: completePolicy(e),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cluster.check(true); err != nil {
+				return err
+			}
+			if cluster.cluster {
+				return changeCluster(cmd.Context(), e, http.MethodDelete, "/"+url.PathEscape(args[0]), nil, cluster, dryRun)
+			}
 			del := order{
 				method: http.MethodDelete, path: "/v1/policies/" + url.PathEscape(args[0]), edit: server.WithoutPolicy(args[0]), policy: args[0],
 			}
@@ -74,6 +95,7 @@ its socket it makes the change, which lasts until it loads its own file again.`,
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would change")
+	cluster.add(cmd)
 	return cmd
 }
 
@@ -145,9 +167,11 @@ func planHere(e *env, all []loader.Attachment, edit server.Edit) (applied server
 	if after, err = edit(selfContained(loadedDocument(all))); err != nil {
 		return applied, after, err
 	}
+	// What is reconciled stays so, though nobody does it: weir run may come back, and has the store.
 	if faults := after.Validate(); faults != nil {
 		return applied, after, server.Invalid(faults)
 	}
+	after = after.WithStore(policy.Store{})
 	for i := range all {
 		at := policy.Place{Interface: all[i].Interface, Direction: config.Hook(all[i].Hook).Direction()}
 		there := policy.Document{Policies: policy.KernelPoliciesAt(after.Policies, at), Allow: after.Allow, Deny: after.Deny}

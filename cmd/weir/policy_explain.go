@@ -212,7 +212,7 @@ func explain(e *env, packet policy.Packet, c policy.Classification) error {
 	for _, j := range c.Policies {
 		v.Policies = append(v.Policies, explainedView{
 			Policy: j.Policy.Name, Mode: j.Policy.Mode, Effect: j.Effect, Reason: j.Reason,
-			rate: fmt.Sprintf("%s, burst %s", j.Policy.Rate(), burst(j.Policy)),
+			rate: limitText(j.Policy, burst(j.Policy)),
 		})
 	}
 	var sentence string

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -73,7 +72,7 @@ func classifyRequest(doc policy.Document, key string, r policy.RequestContext) (
 		v.Policies = append(v.Policies, requestExplained{
 			explainedView: explainedView{
 				Policy: j.Policy.Name, Mode: j.Policy.Mode, Effect: j.Effect, Reason: j.Reason,
-				rate: fmt.Sprintf("%s, burst %s", j.Policy.Rate(), thousands(j.Policy.Burst)),
+				rate: limitText(j.Policy, thousands(j.Policy.Burst)),
 			},
 			Bucket: j.Key,
 		})

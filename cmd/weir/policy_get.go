@@ -17,15 +17,27 @@ import (
 
 func newPolicyGetCommand(e *env) *cobra.Command {
 	var file string
+	var cluster bool
 	cmd := &cobra.Command{
 		Use:   "get NAME",
 		Short: "Show everything about one policy",
 		Long: `Show everything about one policy: as it is in the kernel, with its counters, or as weir run has it if that
-answers, or with -f as a file has it.`,
-		Example:           "  weir policy get per-client\n  weir policy get per-client -f weir.yaml -o json",
-		Args:              exactArgs(1, "one policy"),
+answers, or with -f as a file has it.
+
+With --cluster it shows the cluster's policies, as Redis has them: one, or without a name all of them with the
+lists, in a form that weir policy apply --cluster -f takes.`,
+		Example: "  weir policy get per-client\n  weir policy get per-client -f weir.yaml -o json\n  weir policy get --cluster >set.yaml",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cluster && len(args) == 0 {
+				return nil
+			}
+			return exactArgs(1, "one policy")(cmd, args)
+		},
 		ValidArgsFunction: completePolicy(e),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cluster {
+				return getCluster(cmd.Context(), e, file, args)
+			}
 			all, err := readListed(cmd.Context(), e, file)
 			if err != nil {
 				return err
@@ -42,6 +54,7 @@ answers, or with -f as a file has it.`,
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "show the policy of this configuration file")
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "show the cluster's policies, as Redis has them")
 	return cmd
 }
 

@@ -185,3 +185,28 @@ policies:
 		t.Errorf("after the delete:\n%s", out)
 	}
 }
+
+// TestPolicyConsistency: list, get, explain and validate tell who shares a count, and nothing of who does not.
+func TestPolicyConsistency(t *testing.T) {
+	const file = corpus + "good/every-field-redis.yaml"
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"policy", "validate", file}, []string{"consistency strict; on store failure share", "consistency leased\n", "consistency reconciled\n"}},
+		{[]string{"policy", "list", "-f", file}, []string{"consistency strict; on store failure share"}},
+		{[]string{"policy", "list", "-f", file, "-o", "json"}, []string{`"consistency": "strict"`, `"on_store_failure": "share"`, `"consistency": "local"`}},
+		{[]string{"policy", "get", "orders", "-f", file}, []string{"strict: each decision asks Redis", "share: this node's share of the limit while Redis is away"}},
+		{[]string{"policy", "explain", "--user", "ann", "-c", file}, []string{"100/s, burst 100, strict\n", "1000/min, burst 1,000, leased\n"}},
+	} {
+		got := weir(t, c.args...)
+		for _, want := range c.want {
+			if got.code != exitOK || !strings.Contains(got.out, want) {
+				t.Errorf("%v: %q is not in\n%s%s", c.args, want, got.out, got.err)
+			}
+		}
+	}
+	if got := weir(t, "policy", "get", "health", "-f", file); got.code != exitOK || strings.Contains(got.out, "local") {
+		t.Errorf("what every node does for itself is worth a word: %+v", got)
+	}
+}

@@ -61,6 +61,12 @@ func notesOf(p policy.Policy) (notes []note) {
 	if p.Key != "" {
 		notes = append(notes, note{"key", p.Key, ""})
 	}
+	if shared(p) {
+		notes = append(notes, note{"consistency", string(p.Consistency), consistencyText[p.Consistency]})
+	}
+	if p.OnStoreFailure != "" && p.OnStoreFailure != policy.StoreFailureLocal {
+		notes = append(notes, note{"on store failure", string(p.OnStoreFailure), storeFailureText[p.OnStoreFailure]})
+	}
 	if p.OnFragment == policy.FragmentDrop {
 		notes = append(notes, note{"on fragment", string(p.OnFragment), ": what has no port to read"})
 	}
@@ -81,6 +87,34 @@ func notesOf(p policy.Policy) (notes []note) {
 		notes = append(notes, note{"headers", strings.Join(headers, ", "), ""})
 	}
 	return notes
+}
+
+// shared tells whether nodes share the count of a policy.
+func shared(p policy.Policy) bool {
+	return p.Consistency != "" && p.Consistency != policy.ConsistencyLocal
+}
+
+// consistencyText and storeFailureText say in a few words what the file has a word for.
+var (
+	consistencyText = map[policy.Consistency]string{
+		policy.ConsistencyStrict:     ": each decision asks Redis",
+		policy.ConsistencyLeased:     ": tokens are fetched from Redis before they are used",
+		policy.ConsistencyReconciled: ": Redis and the other nodes hear of it afterwards",
+	}
+	storeFailureText = map[policy.StoreFailure]string{
+		policy.StoreFailureShare:  ": this node's share of the limit while Redis is away",
+		policy.StoreFailureOpen:   ": everything passes while Redis is away",
+		policy.StoreFailureClosed: ": nothing passes while Redis is away",
+	}
+)
+
+// limitText is the limit of a policy for who wants to know why it denies.
+func limitText(p policy.Policy, burst string) string {
+	text := fmt.Sprintf("%s, burst %s", p.Rate(), burst)
+	if shared(p) {
+		text += ", " + string(p.Consistency)
+	}
+	return text
 }
 
 // writeFurther adds what is not as it is by default, or narrows the policy.

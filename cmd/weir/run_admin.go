@@ -82,11 +82,13 @@ func (d *daemon) edit(edit server.Edit, dryRun bool) (server.Applied, error) {
 	if err != nil {
 		return server.Applied{}, err
 	}
-	if faults := after.Validate(); faults != nil {
+	store := d.config.Store()
+	if faults := after.ValidateFor(store); faults != nil {
 		return server.Applied{}, server.Invalid(faults)
 	}
+	after = after.WithStore(store)
 	applied, err := compare(before, after)
-	applied.DryRun, applied.Lasts = dryRun, lastsUntilReload
+	applied.DryRun, applied.Lasts = dryRun, d.lasts()
 	if err != nil || reflect.DeepEqual(before, after) {
 		return applied, err
 	}
@@ -106,7 +108,7 @@ func (d *daemon) edit(edit server.Edit, dryRun bool) (server.Applied, error) {
 	now := time.Now()
 	d.origin.Applied = &now
 	d.log.Info("policies were changed by the admin API", "policies", len(after.Policies), "allow", len(after.Allow), "deny", len(after.Deny),
-		"lasts", lastsUntilReload)
+		"lasts", applied.Lasts)
 	return applied, nil
 }
 

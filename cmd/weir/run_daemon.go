@@ -25,6 +25,8 @@ type daemon struct {
 	origin   server.Config
 	packets  *packets // nil: the file asked nothing of the kernel when the daemon started
 	requests *requests
+	sharing  *sharing         // with other nodes; nil: the file has no redis
+	cluster  *clusterPolicies // nil: the file has no redis
 	open     listeners
 	metrics  http.Handler
 
@@ -113,8 +115,23 @@ func (d *daemon) publish() {
 	now.config.RequestsOnly = d.packets == nil
 	if d.packets != nil {
 		now.missing = d.packets.missing()
+		d.shareAttached()
 	}
 	d.shown.Store(now)
+}
+
+// shareAttached has the counts shared of what is attached now.
+func (d *daemon) shareAttached() {
+	if d.sharing == nil || !d.packets.changed {
+		return
+	}
+	all, err := d.packets.reconciler.own()
+	if err != nil {
+		d.log.Error("can't read what is attached; its counts are shared as before", "error", err)
+		return
+	}
+	d.packets.changed = false
+	d.sharing.kernel.update(all)
 }
 
 // Missing lists the interfaces of the file that are not enforced as it says.
@@ -126,5 +143,7 @@ func (d *daemon) Config() server.Config {
 	if warning := d.requests.inForce.Load().verifier.warning(); warning != "" {
 		c.Warnings = []string{warning}
 	}
+	c.ClusterVersion = d.cluster.version()
+	c.Warnings = append(c.Warnings, d.cluster.warnings()...)
 	return c
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/server"
@@ -9,12 +10,16 @@ import (
 
 // load puts a file's content in force. After an error everything is as it was.
 func (d *daemon) load(data []byte) error {
-	next, err := config.Parse(d.file, data)
+	file, err := config.Parse(d.file, data)
 	if err != nil {
 		return err
 	}
+	next := d.overCluster(file)
 	d.further.Store(&next.Server.RLSConfig) // whatever becomes of it: if they are bad, their mend is worth a reload
 	if err := d.checkTables(next); err != nil {
+		return err
+	}
+	if err := d.checkRedis(next); err != nil {
 		return err
 	}
 	token, err := readToken(next)
@@ -25,6 +30,7 @@ func (d *daemon) load(data []byte) error {
 		return err
 	}
 	d.token.Store(&token)
+	d.reloadedCluster(file)
 	if d.packets == nil {
 		d.log.Info("reloaded", "config", d.file, "policies", len(d.config.Policies))
 		return nil
@@ -47,6 +53,18 @@ func (d *daemon) checkTables(next *config.Config) error {
 	if next.Table.L7Entries != d.config.Table.L7Entries {
 		return fmt.Errorf("%s: table.l7_entries has changed from %d to %d, and a table can't change its size (restart weir run; buckets start full then)",
 			d.file, d.config.Table.L7Entries, next.Table.L7Entries)
+	}
+	return nil
+}
+
+// checkRedis holds that a store stays where it is, as what nodes share is in it.
+func (d *daemon) checkRedis(next *config.Config) error {
+	switch was, is := d.config.Redis, next.Redis; {
+	case (was == nil) != (is == nil):
+		return fmt.Errorf("%s: redis was added or removed, which needs a restart of weir run", d.file)
+	case !reflect.DeepEqual(was, is) || !reflect.DeepEqual(d.config.Fallback, next.Fallback):
+		d.log.Warn("redis or fallback has changed, which needs a restart of weir run; what was in use still is")
+		next.Redis, next.Fallback = was, d.config.Fallback
 	}
 	return nil
 }

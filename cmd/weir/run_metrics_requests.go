@@ -18,10 +18,14 @@ func (r *requests) Limiter() metrics.Limiter {
 	s, h := r.limiter.Counters(), r.limiter.Health(context.Background())
 	m := metrics.Limiter{
 		RedisAvailable: h.RedisAvailable, ConsecutiveFailures: h.ConsecutiveFailures, Pressure: s.Table.Pressure,
-		Backends: []metrics.Backend{{
-			Name: limiter.BackendMemory, Allowed: s.AllowedRequests, Exceeded: s.ExceededRequests, Failed: s.InvalidRequests,
-			Durations: metrics.Durations(r.limiter.Durations()[limiter.BackendMemory]),
-		}},
+	}
+	durations := r.limiter.Durations()
+	for _, b := range s.Backends {
+		one := metrics.Backend{Name: b.Backend, Allowed: b.Allowed, Exceeded: b.Exceeded, Durations: metrics.Durations(durations[b.Backend])}
+		if b.Backend == limiter.BackendMemory { // what could not be decided was asked of nobody else
+			one.Failed = s.InvalidRequests
+		}
+		m.Backends = append(m.Backends, one)
 	}
 	now := r.inForce.Load()
 	if v := now.verifier; v.Verifier != nil {

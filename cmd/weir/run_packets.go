@@ -28,6 +28,7 @@ type packets struct {
 	events     *loader.Events // nil: somebody else listens, or there are none
 	top        *top.Top       // of the events
 
+	changed bool // what is attached, since somebody asked
 	changes chan linkChange
 	gaps    chan struct{}
 }
@@ -83,6 +84,7 @@ func (p *packets) change(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	p.changed = true
 	return p.reconciler.Change(want, time.Now())
 }
 
@@ -123,7 +125,10 @@ func (p *packets) resync() {
 }
 
 // update leaves the errors to the reconciler, which logged each with its interface.
-func (p *packets) update() { _ = p.reconciler.Update(time.Now()) }
+func (p *packets) update() {
+	p.changed = true
+	_ = p.reconciler.Update(time.Now())
+}
 
 // sweepBans makes room, and lets the kernel stop looking for bans once there are none.
 func (p *packets) sweepBans() {

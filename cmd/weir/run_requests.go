@@ -49,8 +49,12 @@ type preparedRequests struct {
 }
 
 // newRequests makes a limiter that allows everything until something is put in force.
-func newRequests(c *config.Config, log *slog.Logger) (*requests, error) {
-	l, err := limiter.New(limiter.Options{Entries: int(c.Table.L7Entries)})
+func newRequests(c *config.Config, s *sharing, log *slog.Logger) (*requests, error) {
+	o := limiter.Options{Entries: int(c.Table.L7Entries)}
+	if s != nil {
+		o.Store = s.sharer
+	}
+	l, err := limiter.New(o)
 	if err != nil {
 		return nil, fmt.Errorf("layer 7: %w", err)
 	}

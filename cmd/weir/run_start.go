@@ -21,7 +21,19 @@ import (
 // startDaemon takes the state directory if the file has something for the kernel, opens the listeners,
 // makes the kernel and layer 7 like the file, and gives up the privileges that took. Any error but a
 // missing interface is fatal here, where somebody is watching; what is in force by then stays in force.
-func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ *daemon, err error) {
+func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (*daemon, error) {
+	d, err := openDaemon(ctx, e, o, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.reducePrivileges(e.stateDir); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// openDaemon is startDaemon with all the privileges that there are.
+func openDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ *daemon, err error) {
 	data, content, err := readContent(o.file)
 	if err != nil {
 		return nil, err
@@ -41,7 +53,15 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 	d.token.Store(&token)
 	d.further.Store(&c.Server.RLSConfig)
 	d.content = d.withFurther(content)
-	if d.requests, err = newRequests(c, log); err != nil {
+	if d.sharing, err = openSharing(c, log); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if d.requests, err = newRequests(c, d.sharing, log); err != nil {
 		return nil, err
 	}
 	if kernelNeed(c) != "" {
@@ -49,12 +69,16 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 			return nil, err
 		}
 		d.stateDir = d.packets.dir.Name()
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.close())
+		if d.sharing != nil {
+			d.sharing.kernel = newSharedKernel(d.packets.dir, e.runDir, d.sharing)
 		}
-	}()
+	}
+	if d.sharing != nil {
+		if err := makePolicyCache(c); err != nil {
+			return nil, err
+		}
+		d.openClusterPolicies(d.sharing.slow, d.sharing.name)
+	}
 	// Before anything changes: an address in use shows that something is wrong.
 	if d.open, err = listen(ctx, e.runDir, c.Server); err != nil {
 		return nil, err
@@ -71,13 +95,15 @@ func startDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_
 	if d.metrics, err = d.metricsHandler(); err != nil {
 		return nil, err
 	}
-	return d, d.reducePrivileges(e.stateDir)
+	return d, nil
 }
 
 // enforce puts the file in force for the first time.
 func (d *daemon) enforce() error {
-	if err := d.change(d.config); err != nil {
-		return err
+	if !d.restoreCluster() {
+		if err := d.change(d.config); err != nil {
+			return err
+		}
 	}
 	d.publish()
 	if d.packets == nil {
@@ -100,6 +126,12 @@ func (d *daemon) components() []func(context.Context) error {
 			all = append(all, d.packets.runTop)
 		}
 	}
+	if d.sharing != nil {
+		all = append(all, d.sharing.run)
+	}
+	if d.cluster != nil {
+		all = append(all, d.cluster.follower.Run)
+	}
 	if d.watched {
 		file := &fileWatch{
 			path: d.file, further: func() []string { return *d.further.Load() }, moved: d.moved,
@@ -113,7 +145,7 @@ func (d *daemon) components() []func(context.Context) error {
 func (d *daemon) newServer(l net.Listener, local bool) *server.Server {
 	return server.New(server.Options{
 		Listener: l, Local: local, StateDir: d.stateDir, Token: func() server.Token { return *d.token.Load() },
-		Metrics: d.metrics, Readiness: d, Policies: d, Bans: d, Top: d.topHandler(), Log: d.log,
+		Metrics: d.metrics, Readiness: d, Policies: d, Cluster: d, Standing: d, Bans: d, Top: d.topHandler(), Log: d.log,
 		Checker: d.requests.limiter, Identity: d.requests, Headers: d.requests.dialect,
 		Figures: d.requests.limiter, Buckets: d.requests.limiter,
 	})
@@ -133,7 +165,7 @@ func (d *daemon) metricsHandler() (http.Handler, error) {
 		return nil, err
 	}
 	atLayer7 := metrics.NewLimiterCollector(metrics.LimiterOptions{Source: d.requests, Instance: host, Now: time.Now})
-	return metrics.Handler(d.log, collector, atLayer7, metrics.NewReloadCollector(d.Reloads))
+	return metrics.Handler(d.log, collector, atLayer7, metrics.NewClusterCollector(d), metrics.NewReloadCollector(d.Reloads))
 }
 
 // buildInfo is what "weir version" shows, as labels.
@@ -146,6 +178,9 @@ func buildInfo() metrics.Build {
 // close gives up the listeners and the state directory.
 func (d *daemon) close() error {
 	err := d.open.close()
+	if d.sharing != nil {
+		err = errors.Join(err, d.sharing.close())
+	}
 	if d.packets != nil {
 		err = errors.Join(err, d.packets.close())
 	}

@@ -19,7 +19,8 @@ func newStatusCommand(e *env) *cobra.Command {
 		Short: "Show what weir is attached to, what it does there, and how full its table is",
 		Long: `Show every interface that weir is attached to: hook, mode, program, policies, lists and bans and what they
 did to packets, and the table of buckets that all interfaces share. It reads the kernel, and needs no daemon; if one
-answers, it shows whether its file is what is in force, and what its policies of layer l7 did to requests.
+answers, it shows whether its file is what is in force, what its policies of layer l7 did to requests, and how it
+stands with the nodes that it shares limits with.
 
 An entry of the table is claimed once a source was given it, and owing while its bucket is not full:
 only owing entries are missed when they are evicted. Pressure counts the packets that found no entry

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -40,6 +41,8 @@ type daemonView struct {
 	daemonState
 	// Requests are the figures of layer 7; null if it is not known.
 	Requests *limiter.Stats `json:"requests"`
+	// Cluster is how this node stands with the others; null: it shares nothing.
+	Cluster *server.ClusterStatus `json:"cluster"`
 }
 
 // askDaemon asks the daemon how it is; nil if none answers. What can't be asked is shown, and no failure.
@@ -63,11 +66,28 @@ func (v *daemonView) ask(ctx context.Context, c *client) {
 	if err == nil {
 		err = c.ask(ctx, http.MethodGet, "/v1/stats", nil, &s)
 	}
+	if err == nil {
+		v.Cluster, err = c.cluster(ctx)
+	}
 	if err != nil {
 		v.Error = err.Error()
 		return
 	}
 	v.Requests = &s
+}
+
+// cluster asks the daemon how it stands with other nodes; nil if it shares nothing, or is of a version that told nothing.
+func (c *client) cluster(ctx context.Context) (*server.ClusterStatus, error) {
+	const path = "/v1/cluster"
+	a, err := c.send(ctx, http.MethodGet, path, nil)
+	if err != nil || a.status == http.StatusNotFound {
+		return nil, err
+	}
+	if err := a.problem(c, http.MethodGet, path); err != nil {
+		return nil, err
+	}
+	s := &server.ClusterStatus{}
+	return s, a.read(s)
 }
 
 func writeDaemon(p *page, v *daemonView) {
@@ -91,8 +111,13 @@ func writeDaemon(p *page, v *daemonView) {
 	for _, w := range v.Warnings {
 		g.add(cell{"warning", faint}, cell{w, yellow})
 	}
+	lasts := lastsUntilReload
+	if v.ClusterVersion > 0 {
+		lasts = lastsBesides
+		g.field("policies", "version %d of the cluster's, instead of the file's", v.ClusterVersion)
+	}
 	if v.Applied != nil {
-		g.field("policies", "changed by the admin API at %s, %s", localTime(*v.Applied), lastsUntilReload)
+		g.field("policies", "changed by the admin API at %s, %s", localTime(*v.Applied), lasts)
 	}
 	if v.Failed != nil {
 		for _, fault := range v.Failed.Errors {
@@ -100,6 +125,9 @@ func writeDaemon(p *page, v *daemonView) {
 		}
 	}
 	g.write(p)
+	if v.Cluster != nil {
+		writeCluster(p, v.Cluster, time.Now())
+	}
 	if s := v.Requests; s != nil && (s.ActivePolicies > 0 || s.TotalRequests > 0) {
 		writeRequests(p, s)
 	}

@@ -79,8 +79,13 @@ func (e *env) warnUnmet(c *config.Config, all []loader.Attachment) {
 	}
 }
 
-// warnRequests tells on standard error of policies that nobody enforces without weir run.
+// warnRequests tells on standard error of policies that nobody enforces without weir run, or not for all nodes.
 func (e *env) warnRequests(policies []policy.Policy) {
+	for _, p := range policy.KernelPolicies(policies) {
+		if p.Consistency == policy.ConsistencyReconciled {
+			fmt.Fprintf(e.err, "weir: policy %s is reconciled with other nodes by weir run alone, and local until then (weir run -c FILE)\n", p.Name)
+		}
+	}
 	for _, p := range policy.L7Policies(policies) {
 		fmt.Fprintf(e.err, "weir: policy %s is of layer l7, which weir run alone enforces (weir run -c FILE)\n", p.Name)
 	}

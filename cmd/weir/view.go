@@ -29,28 +29,31 @@ type attachmentView struct {
 
 // policyView is a policy with what it did.
 type policyView struct {
-	Name       string                          `json:"name"`
-	Scope      policy.Scope                    `json:"scope"`
-	Limit      uint64                          `json:"limit"`
-	Window     string                          `json:"window"`
-	Burst      uint64                          `json:"burst"`
-	Unit       policy.Unit                     `json:"unit"`
-	Algorithm  policy.Algorithm                `json:"algorithm"`
-	Mode       policy.Mode                     `json:"mode"`
-	Priority   int                             `json:"priority"`
-	OnPressure policy.Pressure                 `json:"on_pressure"`
-	IPv4Prefix uint8                           `json:"ipv4_prefix"`
-	IPv6Prefix uint8                           `json:"ipv6_prefix"`
-	OnFragment policy.Fragment                 `json:"on_fragment,omitempty"`
-	Action     policy.Action                   `json:"action,omitempty"`
-	NewSources *policy.NewSources              `json:"new_sources,omitempty"`
-	Key        string                          `json:"key,omitempty"`
-	Headers    map[string]string               `json:"headers,omitempty"`
-	Replaces   []string                        `json:"replaces,omitempty"`
-	Match      *policy.Match                   `json:"match,omitempty"` // none: it matches everything
-	Counters   map[policy.Verdict]loader.Count `json:"counters,omitempty"`
-	Strangers  uint64                          `json:"strangers,omitempty"` // of the drops: beyond new_sources
-	Paced      uint64                          `json:"paced,omitempty"`     // of the passes: given a later departure
+	Name       string           `json:"name"`
+	Scope      policy.Scope     `json:"scope"`
+	Limit      uint64           `json:"limit"`
+	Window     string           `json:"window"`
+	Burst      uint64           `json:"burst"`
+	Unit       policy.Unit      `json:"unit"`
+	Algorithm  policy.Algorithm `json:"algorithm"`
+	Mode       policy.Mode      `json:"mode"`
+	Priority   int              `json:"priority"`
+	OnPressure policy.Pressure  `json:"on_pressure"`
+	// Consistency and OnStoreFailure are local where no store is shared.
+	Consistency    policy.Consistency              `json:"consistency,omitempty"`
+	OnStoreFailure policy.StoreFailure             `json:"on_store_failure,omitempty"`
+	IPv4Prefix     uint8                           `json:"ipv4_prefix"`
+	IPv6Prefix     uint8                           `json:"ipv6_prefix"`
+	OnFragment     policy.Fragment                 `json:"on_fragment,omitempty"`
+	Action         policy.Action                   `json:"action,omitempty"`
+	NewSources     *policy.NewSources              `json:"new_sources,omitempty"`
+	Key            string                          `json:"key,omitempty"`
+	Headers        map[string]string               `json:"headers,omitempty"`
+	Replaces       []string                        `json:"replaces,omitempty"`
+	Match          *policy.Match                   `json:"match,omitempty"` // none: it matches everything
+	Counters       map[policy.Verdict]loader.Count `json:"counters,omitempty"`
+	Strangers      uint64                          `json:"strangers,omitempty"` // of the drops: beyond new_sources
+	Paced          uint64                          `json:"paced,omitempty"`     // of the passes: given a later departure
 }
 
 func attachmentJSON(a *loader.Attachment) attachmentView {
@@ -73,7 +76,7 @@ func policyJSON(p policy.Policy) policyView {
 	v := policyView{
 		Name: p.Name, Scope: p.Scope, Limit: p.Limit, Window: policy.FormatDuration(p.Window), Burst: p.Burst, Unit: p.Unit,
 		Algorithm: p.Algorithm, Key: p.Key, Headers: p.Headers, Mode: p.Mode, Priority: p.Priority, OnPressure: p.OnPressure, IPv4Prefix: p.IPv4Prefix, IPv6Prefix: p.IPv6Prefix,
-		OnFragment: p.OnFragment, Action: p.Action, NewSources: p.NewSources, Replaces: p.Replaces,
+		Consistency: p.Consistency, OnStoreFailure: p.OnStoreFailure, OnFragment: p.OnFragment, Action: p.Action, NewSources: p.NewSources, Replaces: p.Replaces,
 	}
 	if !reflect.ValueOf(p.Match).IsZero() {
 		v.Match = &p.Match

@@ -142,16 +142,3 @@ func validHost(host string) bool {
 	last := labels[len(labels)-1]
 	return len(host) <= 253 && (last[0] < '0' || last[0] > '9')
 }
-
-// oneOrMore reads a text or a list of them.
-func oneOrMore(to *[]string) into {
-	return func(d *decoder, c cursor) {
-		if c.node.Kind == yaml.SequenceNode {
-			list(to, text)(d, c)
-			return
-		}
-		var one string
-		text(&one)(d, c)
-		*to = []string{one}
-	}
-}

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"time"
 
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -48,6 +47,15 @@ type Config struct {
 // where and how.
 func (c *Config) Document() policy.Document {
 	return policy.Document{Policies: c.Policies, Allow: c.Allow, Deny: c.Deny}
+}
+
+// Store returns what policies have to know of the store.
+func (c *Config) Store() policy.Store {
+	s := policy.Store{Shared: c.Redis != nil, OnFailure: policy.StoreFailureLocal}
+	if !c.Fallback.ToMemory {
+		s.OnFailure = policy.StoreFailureClosed
+	}
+	return s
 }
 
 // Interface is a network interface to enforce policies on.
@@ -113,67 +121,26 @@ const (
 	DefaultEntries = 1 << 20
 )
 
-// Redis is the store that nodes share.
-type Redis struct {
-	// URL is one address, or several of a cluster.
-	URL []string
-	// Sentinel finds the master instead of URL; nil without sentinels.
-	Sentinel *Sentinel
-	// PoolSize is the number of connections, default 10.
-	PoolSize uint32
-	// ConnectionTimeout bounds a connect (5s), CommandTimeout a command (10ms).
-	ConnectionTimeout, CommandTimeout time.Duration
-	// Cluster says that URL names the nodes of a Redis cluster.
-	Cluster bool
-	// KeyPrefix starts every key, default "weir".
-	KeyPrefix string
-	// DefaultTTL is the lifetime of a key without one of its own, default 1h.
-	DefaultTTL time.Duration
-	// Compression shrinks stored policies.
-	Compression bool
-}
-
-// Sentinel is how to find a Redis master.
-type Sentinel struct {
-	Master    string
-	Addresses []string
-}
-
-// Fallback says what happens while the store is away.
-type Fallback struct {
-	// ToMemory keeps limiting with local counts; default true.
-	ToMemory bool
-	// HealthCheckInterval is the time between two probes, default 30s.
-	HealthCheckInterval time.Duration
-	// Breaker stops asking a store that fails.
-	Breaker Breaker
-}
-
-// Breaker is a circuit breaker.
-type Breaker struct {
-	// Failures in a row open it, default 5.
-	Failures uint32
-	// OpenFor is the time until it tries again, default 1s.
-	OpenFor time.Duration
-	// HalfOpenRequests succeed before it closes, default 3.
-	HalfOpenRequests uint32
-}
-
 func defaults() *Config {
 	return &Config{
-		Table:  Table{Entries: DefaultEntries, L7Entries: DefaultEntries},
-		Server: defaultServer(),
-		Fallback: Fallback{
-			ToMemory:            true,
-			HealthCheckInterval: 30 * time.Second,
-			Breaker:             Breaker{Failures: 5, OpenFor: time.Second, HalfOpenRequests: 3},
-		},
+		Table:    Table{Entries: DefaultEntries, L7Entries: DefaultEntries},
+		Server:   defaultServer(),
+		Fallback: defaultFallback(),
 	}
 }
 
 // Load reads the file at path. Faults of its content are [Errors]; a file that
 // cannot be read is an error that wraps the one of the operating system.
 func Load(path string) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// readFile reads a file as far as it is looked at.
+func readFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read configuration: %w (name the file with -c)", err)
@@ -187,7 +154,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(path, data)
+	return data, nil
 }
 
 // Parse reads a configuration from data. The name stands for the file in
@@ -196,12 +163,42 @@ func Load(path string) (*Config, error) {
 func Parse(name string, data []byte) (*Config, error) {
 	d := newDecoder(name)
 	cfg := defaults()
-	if root := d.document(data); root != nil {
-		d.decode(cursor{node: root, pos: nodePosition(root)}, cfg.into())
-		d.checkDocument(cfg.Document())
+	if d.read(data, cfg) {
+		store := cfg.Store()
+		store.Shared = d.has("redis") // readable or not
+		d.checkDocument(cfg.Document().ValidateFor(store))
 	}
 	if err := d.err(); err != nil {
 		return nil, err
 	}
+	cfg.Policies = cfg.Document().WithStore(cfg.Store()).Policies
 	return cfg, nil
+}
+
+// read reads the one document of a file, and reports whether there is one.
+func (d *decoder) read(data []byte, to *Config) bool {
+	root := d.document(data)
+	if root != nil {
+		d.decode(cursor{node: root, pos: nodePosition(root)}, to.into())
+	}
+	return root != nil
+}
+
+// LoadDocument reads policies and lists of the file at path for somebody else
+// to put in force, who knows whether there is a store: consistency and
+// on_store_failure are as they are written, or empty, see
+// [policy.Policy.WithStore]. It fails as [Load] does.
+func LoadDocument(path string) (policy.Document, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return policy.Document{}, err
+	}
+	d, cfg := newDecoder(path), defaults()
+	if d.read(data, cfg) {
+		d.checkDocument(cfg.Document().Validate())
+	}
+	if err := d.err(); err != nil {
+		return policy.Document{}, err
+	}
+	return cfg.Document(), nil
 }

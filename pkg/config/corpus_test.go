@@ -52,5 +52,8 @@ func TestGoodFilesLoad(t *testing.T) {
 			continue
 		}
 		checkDocument(t, cfg.Document())
+		if faults := cfg.Document().ValidateFor(cfg.Store()); faults != nil {
+			t.Errorf("%s: filled in, and %v", name, faults)
+		}
 	}
 }

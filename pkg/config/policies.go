@@ -81,13 +81,12 @@ func matchFields(m *policy.Match) []field {
 	}
 }
 
-// checkDocument judges policies and lists as a whole and places what is wrong
-// with them in the file.
-func (d *decoder) checkDocument(doc policy.Document) {
+// checkDocument places what is wrong with policies and lists in the file.
+func (d *decoder) checkDocument(faults []policy.Fault) {
 	if d.exhausted() {
 		return // the last ones are incomplete
 	}
-	for _, f := range doc.Validate() {
+	for _, f := range faults {
 		// What rests on a value that could not be read is a consequence, not
 		// a fault.
 		if d.unreadable(f.Path) || slices.ContainsFunc(f.Needs, d.unreadable) {

@@ -14,7 +14,7 @@ import (
 // The examples of docs/CONFIG.md are files that the tests read; that of the kernel path is loaded into the kernel as well
 // (test/progrun). After a change: go test ./pkg/config -run Reference -update.
 func TestReferenceShowsTheFiles(t *testing.T) {
-	for _, name := range []string{"every-field.yaml", "every-field-l7.yaml"} {
+	for _, name := range []string{"every-field.yaml", "every-field-l7.yaml", "every-field-redis.yaml"} {
 		t.Run(name, func(t *testing.T) { checkShown(t, name) })
 	}
 }
@@ -61,9 +61,11 @@ func TestReferenceKnowsEveryField(t *testing.T) {
 		"server":   server.fields(),
 		"identity": server.Identity.fields(),
 		"jwt":      (&JWT{}).fields(),
+		"redis":    (&Redis{}).fields(),
+		"fallback": (&Fallback{}).fields(),
 	} {
 		for _, f := range fields {
-			if of == "table" || of == "server" {
+			if slices.Contains([]string{"table", "server", "redis", "fallback"}, of) {
 				f.name = of + "." + f.name
 			}
 			if !strings.Contains(string(text), "`"+f.name+"`") {
@@ -88,6 +90,19 @@ func TestExampleHasEveryField(t *testing.T) {
 	kernel := []string{"protocol", "ports", "interfaces", "direction"}
 	for _, f := range slices.Concat(matchFields(&policy.Match{}), server.fields(), server.Identity.fields()) {
 		if !slices.Contains(kernel, f.name) && !strings.Contains(string(example), " "+f.name+":") {
+			t.Errorf("the example has no %s", f.name)
+		}
+	}
+}
+
+// The example of many nodes has every field of it, those of sentinels and TLS in a comment.
+func TestExampleHasEveryFieldOfRedis(t *testing.T) {
+	example, err := os.ReadFile(files.Path("good", "every-field-redis.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range slices.Concat((&Redis{}).fields(), (&Sentinel{}).fields(), (&TLS{}).fields(), (&Fallback{}).fields(), (&Breaker{}).fields(), (&Alert{}).fields()) {
+		if !strings.Contains(string(example), f.name+":") {
 			t.Errorf("the example has no %s", f.name)
 		}
 	}

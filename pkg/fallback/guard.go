@@ -29,6 +29,7 @@ type Guard struct {
 	ready    atomic.Bool   // calls go to the store
 	ramp     atomic.Int64  // when the ramp began, in ns since born; 0: there is none
 	failures atomic.Uint64 // since the store was last well
+	lately   atomic.Int64  // when the last failure ended that counts, in ns since born
 	probes   atomic.Uint64
 	class    atomic.Uint32 // Class of the last failure
 
@@ -112,7 +113,9 @@ func (g *Guard) Admits(hash uint64) bool {
 }
 
 // Do calls f if the store is there, else it returns [ErrAway] at once. The store's own timeout belongs into f: what ended
-// because ctx did is held against nobody, as callers would decide by their deadlines whether there is a store.
+// because ctx did is held against nobody, as callers would decide by their deadlines whether there is a store. Of calls
+// that fail at the same time one counts: ten connections that time out in one moment are one reason to doubt the store, or
+// this node's own breath.
 func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 	if !g.ready.Load() {
 		return ErrAway
@@ -122,8 +125,9 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 		if !g.ready.Load() {
 			return ErrAway, errNothing
 		}
+		began := int64(time.Since(g.born))
 		err := f(ctx)
-		return err, g.judge(ctx, err)
+		return err, g.judge(ctx, err, began)
 	})
 	if errors.Is(verdict, gobreaker.ErrOpenState) || errors.Is(verdict, gobreaker.ErrTooManyRequests) {
 		return ErrAway
@@ -132,7 +136,7 @@ func (g *Guard) Do(ctx context.Context, f func(context.Context) error) error {
 }
 
 // judge says what a call's error tells of the store.
-func (g *Guard) judge(ctx context.Context, err error) error {
+func (g *Guard) judge(ctx context.Context, err error, began int64) error {
 	switch {
 	case !g.o.IsFailure(err):
 		if errors.Is(err, context.Canceled) {
@@ -146,8 +150,11 @@ func (g *Guard) judge(ctx context.Context, err error) error {
 		g.look() // a store that hangs would go unnoticed by impatient callers alone
 		return errNothing
 	}
-	g.failed(err)
 	g.look()
+	if last := g.lately.Load(); began < last || !g.lately.CompareAndSwap(last, max(last, int64(time.Since(g.born)))) {
+		return errNothing // it was under way when another one failed
+	}
+	g.failed(err)
 	return errFailed
 }
 
@@ -156,6 +163,10 @@ func (g *Guard) failed(err error) {
 	g.failures.Add(1)
 	g.class.Store(uint32(ClassOf(err)))
 }
+
+// Suspect has the store probed now: somebody who asks it by another way, as heartbeats are, got no answer. A node that
+// decides nothing would else hear of it at the next probe only.
+func (g *Guard) Suspect() { g.look() }
 
 // look wakes the health loop.
 func (g *Guard) look() {

@@ -1,142 +1,28 @@
 package fallback_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/weir-limiter/weir/pkg/fallback"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// redisError is an answer of Redis as its client marks it.
-type redisError string
-
-func (e redisError) Error() string { return string(e) }
-func (redisError) RedisError()     {}
-
-var errRefused = &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-
-// store is one that a test takes away and brings back.
-type store struct {
-	mu       sync.Mutex
-	err      error // of probes and calls
-	hang     bool
-	recover  error
-	hangRec  bool
-	probes   int
-	recovers int
-	last     time.Time // of the last probe
-}
-
-func (s *store) set(change func(*store)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change(s)
-}
-
-func (s *store) ask(ctx context.Context) error {
-	s.mu.Lock()
-	err, hang := s.err, s.hang
-	s.mu.Unlock()
-	if hang {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return err
-}
-
-func (s *store) probe(ctx context.Context) error {
-	s.set(func(s *store) { s.probes++; s.last = time.Now() })
-	return s.ask(ctx)
-}
-
-func (s *store) regain(ctx context.Context) error {
-	s.mu.Lock()
-	s.recovers++
-	err, hang := s.recover, s.hangRec
-	s.mu.Unlock()
-	if hang {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return err
-}
-
-func (s *store) counts() (probes, recovers int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.probes, s.recovers
-}
-
-// rig is a guard that runs, its store, and what it told.
-type rig struct {
-	*fallback.Guard
-	store  store
-	alerts []fallback.Alert // read them while all goroutines wait
-	log    bytes.Buffer
-	stop   func()
-}
-
-// newRig starts a guard; with away the store does not answer at first.
-func newRig(t testing.TB, away bool, o fallback.Options) *rig {
-	t.Helper()
-	r := &rig{}
-	if away {
-		r.store.err = errRefused
-	}
-	o.Probe, o.Recover, o.Instance = r.store.probe, r.store.regain, "node-1"
-	o.Log = slog.New(slog.NewTextHandler(&r.log, nil))
-	o.Alert = func(a fallback.Alert) { r.alerts = append(r.alerts, a) }
-	g, err := fallback.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Guard = g
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- g.Run(ctx) }()
-	r.stop = func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}
-	synctest.Wait()
-	return r
-}
-
-// fail makes n calls that fail with err.
-func (r *rig) fail(t testing.TB, n int, err error) {
-	t.Helper()
-	for range n {
-		if got := r.Do(context.Background(), func(context.Context) error { return err }); !errors.Is(got, err) {
-			t.Fatalf("Do: %v, want %v", got, err)
-		}
-	}
-}
-
-func (r *rig) want(t testing.TB, breaker string, available bool) {
-	t.Helper()
-	synctest.Wait()
-	if s := r.State(); s.Breaker != breaker || s.Available != available || r.Ready() != available {
-		t.Fatalf("state %+v, ready %v; want %s, available %v", s, r.Ready(), breaker, available)
-	}
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{})
+	goleak.VerifyTestMain(m)
 }
 
 func TestAwayAfterFailuresAndBack(t *testing.T) {
@@ -158,11 +44,7 @@ func TestAwayAfterFailuresAndBack(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.want(t, "open", false)
 		r.store.set(func(s *store) { s.err = nil })
-		back := time.Now()
-		for !r.Ready() {
-			time.Sleep(time.Millisecond)
-		}
-		if took := time.Since(back); took > 600*time.Millisecond {
+		if took := r.becomes(t, true); took > 600*time.Millisecond {
 			t.Errorf("back %v after the store's return", took)
 		}
 		r.want(t, "closed", true)
@@ -328,10 +210,7 @@ func TestProbesWhileClosed(t *testing.T) {
 		}
 		r.store.set(func(s *store) { s.err = errRefused })
 		r.fail(t, 1, errRefused)
-		for r.Ready() {
-			time.Sleep(time.Millisecond)
-		}
-		if took := time.Since(began) - 5*time.Minute; took > time.Second {
+		if took := r.becomes(t, false); took > time.Second {
 			t.Errorf("one call failed, and the store was away only %v later", took)
 		}
 	})
@@ -442,9 +321,7 @@ func TestRampLetsKeysInForGood(t *testing.T) {
 			t.Error("no ramp, and a key is not admitted")
 		}
 		r.store.set(func(s *store) { s.err = nil })
-		for !r.Ready() {
-			time.Sleep(time.Millisecond)
-		}
+		r.becomes(t, true)
 		const keys = 20000
 		random := rand.New(rand.NewPCG(1, 2))
 		hashes := make([]uint64, keys)
@@ -582,4 +459,21 @@ func TestStorm(t *testing.T) {
 	if s := g.State(); s.Backs < 5 || calls.Load() == 0 {
 		t.Errorf("%+v after %d calls", s, calls.Load())
 	}
+}
+
+// TestSuspect: nobody calls, and somebody says that the store is gone.
+func TestSuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, false, fallback.Options{Failures: 5, Interval: time.Hour})
+		defer r.stop()
+		r.want(t, "closed", true)
+		r.store.set(func(s *store) { s.err = errors.New("gone") })
+		r.Suspect()
+		if took := r.becomes(t, false); took > 2*time.Second {
+			t.Errorf("away %v after it was suspected", took)
+		}
+		if r.State().Breaker == "closed" {
+			t.Errorf("%+v", r.State())
+		}
+	})
 }

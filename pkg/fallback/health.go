@@ -33,7 +33,7 @@ func (g *Guard) Start(ctx context.Context) bool {
 		limit, cancel := context.WithTimeout(ctx, g.o.Timeout)
 		defer cancel()
 		g.probes.Add(1)
-		err := g.o.Probe(limit)
+		err := g.answered(g.o.Probe(limit))
 		if err == nil {
 			err = g.o.Recover(limit)
 		}
@@ -181,11 +181,19 @@ func (g *Guard) probe(ctx context.Context) error {
 	limit, cancel := context.WithTimeout(ctx, g.o.Timeout)
 	defer cancel()
 	g.probes.Add(1)
-	err := g.o.Probe(limit)
+	err := g.answered(g.o.Probe(limit))
 	if err != nil && ctx.Err() == nil {
 		g.failed(err)
 	}
 	return err
+}
+
+// answered drops the errors of probes that are answers of a store that is well: of one key that has something else.
+func (g *Guard) answered(err error) error {
+	if errors.Is(err, context.Canceled) || g.o.IsFailure(err) {
+		return err
+	}
+	return nil
 }
 
 // wait waits for d, or until it is woken, of which it tells, or ctx ends.

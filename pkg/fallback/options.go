@@ -16,15 +16,17 @@ type Options struct {
 	// Recover is called before calls go to the store, at the start and whenever it is back: it tells the store what this
 	// node owes. An error keeps the store away. It has to return when ctx ends. nil: nothing has to be done.
 	Recover func(ctx context.Context) error
-	// IsFailure tells which errors of calls say that the store can't be used: nil: [IsFailure].
+	// IsFailure tells which errors of calls and probes say that the store can't be used: nil: [IsFailure].
 	IsFailure func(err error) bool
 
 	Failures         uint32        // in a row that open the breaker: 5
 	OpenFor          time.Duration // how long it stays open at least: 1s
 	HalfOpenRequests uint32        // probes in a row that must succeed before Recover: 3
 	Interval         time.Duration // between probes while it is closed: 30s
-	Timeout          time.Duration // of a probe, and of all that the start waits for: 250ms
-	RecoverTimeout   time.Duration // of Recover: 1s
+	// Timeout is that of a probe, and of all that the start waits for: 250ms. Probes need more patience than calls: one that
+	// is late while the breaker is half-open costs OpenFor once more.
+	Timeout        time.Duration
+	RecoverTimeout time.Duration // of Recover: 1s
 	// Ramp is how long it takes until all keys go to the store again: see [Guard.Admits]; 0: all do at once.
 	Ramp time.Duration
 

@@ -28,7 +28,8 @@ func (e *InvalidError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Document is what is in force: policies of all layers, as they were given, and lists.
+// Document is what is in force: policies of all layers, as they were given and with consistency and
+// on_store_failure filled in, and lists.
 func (l *Limiter) Document() policy.Document { return l.set.Load().document }
 
 // Replace puts a document in force, in one step for requests. Policies that keep their names keep their
@@ -40,10 +41,11 @@ func (l *Limiter) Replace(doc policy.Document) error {
 
 // Try tells what Replace would fail with.
 func (l *Limiter) Try(doc policy.Document) error {
-	if err := l.validate(doc); err != nil {
+	doc, err := l.admit(doc)
+	if err != nil {
 		return err
 	}
-	_, err := l.compile(doc, l.set.Load())
+	_, err = l.compile(doc, l.set.Load())
 	return err
 }
 
@@ -100,7 +102,7 @@ func (l *Limiter) change(edit func(policy.Document) (policy.Document, error)) er
 	if err != nil {
 		return err
 	}
-	if err := l.validate(doc); err != nil {
+	if doc, err = l.admit(doc); err != nil {
 		return err
 	}
 	after, err := l.compile(doc, before)
@@ -111,17 +113,36 @@ func (l *Limiter) change(edit func(policy.Document) (policy.Document, error)) er
 	return nil
 }
 
-// validate judges a document. An algorithm that the limiter was given is judged by whoever gave it.
-func (l *Limiter) validate(doc policy.Document) error {
+// admit judges a document, and fills in what depends on the store. An algorithm that the limiter was given is judged
+// by whoever gave it; its counts are here, and no store has them.
+func (l *Limiter) admit(doc policy.Document) (policy.Document, error) {
+	doc.Policies = slices.Clone(doc.Policies)
 	known := doc
 	known.Policies = slices.Clone(doc.Policies)
+	var faults []policy.Fault
 	for i := range known.Policies {
-		if p := &known.Policies[i]; l.algorithms[p.Algorithm] != nil && p.Layer == policy.LayerL7 {
-			p.Algorithm = policy.AlgorithmTokenBucket
+		p := &known.Policies[i]
+		if l.algorithms[p.Algorithm] == nil || p.Layer != policy.LayerL7 {
+			continue
 		}
+		switch p.Consistency {
+		case "", policy.ConsistencyLocal:
+			doc.Policies[i].Consistency = policy.ConsistencyLocal
+		default:
+			faults = append(faults, policy.Fault{
+				Path:    fmt.Sprintf("policies[%d].consistency", i),
+				Problem: fmt.Sprintf("algorithm %s is this program's own, and has no %s", p.Algorithm, p.Consistency),
+				Mend:    `remove consistency or set "consistency: local"`,
+			})
+		}
+		p.Algorithm, p.Consistency = policy.AlgorithmTokenBucket, policy.ConsistencyLocal
 	}
-	if faults := known.Validate(); faults != nil {
-		return &InvalidError{faults}
+	if faults = append(known.ValidateFor(l.policyStore()), faults...); len(faults) > 0 {
+		return doc, &InvalidError{faults}
 	}
-	return nil
+	return doc.WithStore(l.policyStore()), nil
 }
+
+// policyStore is what policies have to know of the store. What on_store_failure is by default, who has a default of its
+// own fills in before.
+func (l *Limiter) policyStore() policy.Store { return policy.Store{Shared: l.store != nil} }

@@ -27,6 +27,10 @@ func TestChangesAreWholeOrNone(t *testing.T) {
 	own.Algorithm = refuse
 	unknownOne := own
 	unknownOne.Algorithm = "nobody knows"
+	strict, open := l7(perUser("strict", 10))[0], l7(perUser("open", 10))[0]
+	strict.Consistency, open.OnStoreFailure = policy.ConsistencyStrict, policy.StoreFailureOpen
+	ownStrict := own
+	ownStrict.Consistency = policy.ConsistencyStrict
 	cases := []struct {
 		change func() error
 		is     error // or an *InvalidError
@@ -38,6 +42,9 @@ func TestChangesAreWholeOrNone(t *testing.T) {
 		{func() error { return l.AddPolicy(ctx, bad) }, nil, "policies[2].limit: must be at least 1"},
 		{func() error { return l.AddPolicy(ctx, own) }, nil, "policies[2].algorithm: algorithm refuse: it does not suit me;"},
 		{func() error { return l.AddPolicy(ctx, unknownOne) }, nil, "policies[2].algorithm: unknown value"},
+		{func() error { return l.AddPolicy(ctx, strict) }, nil, "policies[2].consistency: consistency strict counts in Redis, and there is none"},
+		{func() error { return l.AddPolicy(ctx, open) }, nil, "policies[2].on_store_failure: on_store_failure open is for when Redis is away"},
+		{func() error { return l.AddPolicy(ctx, ownStrict) }, nil, "policies[2].consistency: algorithm refuse is this program's own, and has no strict"},
 		{func() error { return l.Replace(policy.Document{Policies: append(l7(perUser("z", 1)), own)}) }, nil, "policies[1].algorithm"},
 		{func() error { return l.Replace(policy.Document{Policies: l7(perUser("z", 1), perUser("z", 1))}) }, nil, "already taken"},
 		{func() error { return l.Replace(policy.Document{Policies: []policy.Policy{{Name: "z"}}}) }, nil, "policies[0]"},
@@ -56,6 +63,26 @@ func TestChangesAreWholeOrNone(t *testing.T) {
 	}
 	if err := l.Try(policy.Document{Policies: l7(perUser("z", 1))}); err != nil || len(l.Document().Policies) != 2 {
 		t.Errorf("Try: %v, %+v", err, l.Document())
+	}
+}
+
+// TestConsistencyIsFilledIn: without a store every policy is local, whichever way it came.
+func TestConsistencyIsFilledIn(t *testing.T) {
+	l := newLimiter(t, newFakeClock())
+	if err := l.Replace(policy.Document{Policies: l7(perUser("a", 10))}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.AddPolicy(t.Context(), perUser("b", 10)); err != nil {
+		t.Fatal(err)
+	}
+	rule, err := l.NewRule(perUser("c", 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range append(l.Document().Policies, rule.policy, l.set.Load().rules[0].policy) {
+		if p.Consistency != policy.ConsistencyLocal || p.OnStoreFailure != policy.StoreFailureLocal {
+			t.Errorf("%s: %q, %q", p.Name, p.Consistency, p.OnStoreFailure)
+		}
 	}
 }
 

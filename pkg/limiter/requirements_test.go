@@ -212,12 +212,19 @@ func ExampleRateLimitConfig() {
 // TestRequirementsExamples: what the examples make is what weir's own parts take.
 func TestRequirementsExamples(t *testing.T) {
 	c := limiter.DefaultDistributedRateLimitConfig()
-	c.RedisURL, c.KeyPrefix = "redis://:a\"b#\\@localhost:6379", "weir: {x}"
-	_, err := config.Parse("weir.yaml", []byte(c.YAML()))
-	for _, line := range strings.Split(fmt.Sprint(err), "\n") {
-		if err != nil && !strings.Contains(line, "is not available in this version") {
-			t.Errorf("%s\nin\n%s", line, c.YAML())
+	for _, redisURL := range []string{"redis://localhost:6379", "redis://:a'$%23@localhost:6379/1", ""} {
+		c.RedisURL = redisURL
+		got, err := config.Parse("weir.yaml", []byte(c.YAML()))
+		if err != nil || (got.Redis == nil) != (redisURL == "") {
+			t.Fatalf("%v\nin\n%s", err, c.YAML())
 		}
+		if redisURL != "" && (string(got.Redis.URL[0]) != redisURL || got.Redis.KeyPrefix != "rustci:ratelimit" || got.Redis.CommandTimeout != time.Second) {
+			t.Errorf("%+v\nof\n%s", got.Redis, c.YAML())
+		}
+	}
+	c.RedisURL, c.KeyPrefix = "redis://localhost", "weir: {x}"
+	if _, err := config.Parse("weir.yaml", []byte(c.YAML())); err == nil || !strings.Contains(err.Error(), `redis.key_prefix: "weir: {x}" has a character`) {
+		t.Errorf("%v\nin\n%s", err, c.YAML())
 	}
 	c.RedisURL = ""
 	if text := c.YAML(); strings.Contains(text, "redis") || !strings.HasPrefix(text, "fallback:\n") {

@@ -93,7 +93,7 @@ func (l *Limiter) NewRule(p policy.Policy) (*Rule, error) {
 	if c == nil {
 		c = &counters{}
 	}
-	r, err := l.newRule(p.WithDefaults(), c)
+	r, err := l.newRule(p.WithDefaults().WithStore(l.policyStore()), c)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@
 //	    bans4, bans6           timed bans
 //	    control                what user space tells the programs while packets go by
 //	    events                 samples of the traffic
+//	    hot, hot_control       sources that other nodes are to be told of; how much they use until then
 //	    identity               the secret of the hash, and the layout's version
 //	    xdp:eth0@4026531840/   an attachment: hook, interface, network namespace; "%2e" stands for a dot
 //	        link-native        what holds the program on the hook, named by the mode: a link, or for

@@ -103,7 +103,7 @@ func (m machine) encodePolicy(h Hook, p *policy.Policy, secret bucket.Secret) (*
 	if p.Action == policy.ActionPace && h != HookTCEgress {
 		return nil, fmt.Errorf("action pace is for %s, not for %s", HookTCEgress, h.orXDP())
 	}
-	if p.Consistency != policy.ConsistencyLocal && p.Consistency != policy.ConsistencyReconciled {
+	if p.Consistency != "" && p.Consistency != policy.ConsistencyLocal && p.Consistency != policy.ConsistencyReconciled {
 		return nil, fmt.Errorf("a packet can't wait for a store: consistency %s is for requests (set consistency: reconciled, or local)", p.Consistency)
 	}
 	rate, err := m.rate(p.Limit, p.Window, p.Burst)

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -162,6 +163,23 @@ func TestAttachmentID(t *testing.T) {
 	for _, name := range []string{"table", "identity", tmpName, "xdp:eth0", "xdp:eth0@", "xdp:eth0@x"} {
 		if id, ok := parseAttachmentID(name); ok {
 			t.Errorf("%q was taken for the attachment %+v", name, id)
+		}
+	}
+}
+
+// A packet can't wait for a store.
+func TestEncodeRefusesConsistency(t *testing.T) {
+	for _, c := range policy.Consistencies() {
+		p := kernelPolicy("p", 1000, 1000)
+		p.Consistency = c
+		encoded, err := machine{1, time.Millisecond}.encode(HookXDP, []policy.Policy{p}, bucket.Secret{1, 2}, nil)
+		switch {
+		case c == policy.ConsistencyLocal || c == policy.ConsistencyReconciled:
+			if want := c == policy.ConsistencyReconciled; err != nil || encoded.shared != want || (encoded.policies[0].Reconciled == 1) != want {
+				t.Errorf("%s: %+v, %v", c, encoded, err)
+			}
+		case !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), string(c)):
+			t.Errorf("%s: %v, want %v", c, err, ErrPolicy)
 		}
 	}
 }

@@ -28,7 +28,7 @@ var (
 
 // Hot announces a source whose bucket has given so much that the other nodes are to be told.
 type Hot struct {
-	Key                // of the packet that was counted: see [LoadedPolicy.Canonical]
+	Key                // of the packet that was counted, its port if a policy asks for ports: see [LoadedPolicy.Canonical]
 	Time time.Duration // when it was, by the monotonic clock: see [Monotonic]
 	// Used is how many tokens the bucket has given since its entry was claimed, modulo 2^32: as [Buckets.Use].
 	Used uint32

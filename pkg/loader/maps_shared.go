@@ -41,16 +41,50 @@ func (d *StateDir) Control() (Control, error) {
 	return c, nil
 }
 
-// EventsPosition is how far the ring buffer of events was written and read.
-type EventsPosition struct {
+// HotControl is what user space tells all programs of the sources that they are to announce.
+type HotControl struct {
+	// Listening is for how long the programs announce sources yet, unless the listener renews it; 0: nobody listens.
+	Listening time.Duration
+	// Shift says, by counter slot, that a source is announced each 2^shift tokens; from [HotNever] on it is not.
+	Shift [MaxPolicies]uint8
+}
+
+// HotControl reads the page of the announcements. It fails with [ErrNoHot] if there is none.
+func (d *StateDir) HotControl() (c HotControl, err error) {
+	m, err := d.openWritten(hotControlPin, ErrNoHot)
+	if err != nil {
+		return c, err
+	}
+	defer m.Close()
+	var page xdpHotPage
+	if err := m.Lookup(uint32(0), &page); err != nil {
+		return c, fmt.Errorf("read the page of the announcements: %w", explain(err))
+	}
+	if page.Until != 0 {
+		c.Listening = max(0, time.Duration(page.Until)-sinceBoot())
+	}
+	c.Shift = page.Shift
+	return c, nil
+}
+
+// RingPosition is how far a ring buffer was written and read.
+type RingPosition struct {
 	Size    int    // bytes
 	Written uint64 // bytes since it was made
 	Read    uint64
 }
 
-// EventsPosition reads it from the ring buffer's own pages: the reader's is the first, the writers' the second.
-func (d *StateDir) EventsPosition() (p EventsPosition, err error) {
-	m, err := d.openWritten("events", ErrNoEvents) // to read it alone does not let it be mapped shared
+// EventsPosition is that of the events.
+func (d *StateDir) EventsPosition() (RingPosition, error) {
+	return d.ringPosition("events", ErrNoEvents)
+}
+
+// HotPosition is that of the announcements.
+func (d *StateDir) HotPosition() (RingPosition, error) { return d.ringPosition(hotPin, ErrNoHot) }
+
+// ringPosition reads it from the ring buffer's own pages: the reader's is the first, the writers' the second.
+func (d *StateDir) ringPosition(pin string, missing error) (p RingPosition, err error) {
+	m, err := d.openWritten(pin, missing) // to read it alone does not let it be mapped shared
 	if err != nil {
 		return p, err
 	}
@@ -58,10 +92,10 @@ func (d *StateDir) EventsPosition() (p EventsPosition, err error) {
 	page := os.Getpagesize()
 	memory, err := unix.Mmap(m.FD(), 0, 2*page, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return p, fmt.Errorf("map the ring buffer of events: %w", explain(err))
+		return p, fmt.Errorf("map the ring buffer %s: %w", pin, explain(err))
 	}
 	position := func(at int) uint64 { return atomic.LoadUint64((*uint64)(unsafe.Pointer(&memory[at]))) }
-	p = EventsPosition{Size: int(m.MaxEntries()), Read: position(0), Written: position(page)}
+	p = RingPosition{Size: int(m.MaxEntries()), Read: position(0), Written: position(page)}
 	return p, unix.Munmap(memory)
 }
 

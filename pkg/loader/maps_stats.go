@@ -66,6 +66,8 @@ type InterfaceCount struct {
 	// Listed has what allow, deny and ban decided.
 	Listed     map[string]Count `json:"listed"`
 	EventsLost uint64           `json:"events_lost"`
+	// HotLost counts announcements that found no room, or were one too many.
+	HotLost uint64 `json:"hot_lost"`
 }
 
 // UnparsedReasons are the keys of Unparsed, in the order in which they are told.
@@ -93,7 +95,7 @@ func (d *StateDir) readInterfaceCPUs(id attachmentID, set string) ([]InterfaceCP
 	for _, cpu := range cpus {
 		c := InterfaceCount{
 			Unparsed: map[string]uint64{}, Pressure: cpu.Pressure, Contended: cpu.Contended,
-			Listed: map[string]Count{}, EventsLost: cpu.EventsLost,
+			Listed: map[string]Count{}, EventsLost: cpu.EventsLost, HotLost: cpu.HotLost,
 		}
 		for i, list := range lists[1:] {
 			c.Listed[list] = Count{cpu.ListedPackets[i+1], cpu.ListedBytes[i+1]}

@@ -62,6 +62,35 @@ func TestVerifierLeavesPacingOut(t *testing.T) {
 	}
 }
 
+// The same goes for announcements of sources: a program of local policies has none of it.
+func TestVerifierLeavesReconciliationOut(t *testing.T) {
+	testutil.RequireRoot(t)
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	for _, hook := range Hooks() {
+		for _, n := range []int{1, 8, MaxPolicies} {
+			policies := mixedPolicies(hook, n)
+			for i := range policies {
+				policies[i].Consistency = policy.ConsistencyLocal
+			}
+			local := verify(t, hook, policies)
+			for i := range policies {
+				policies[i].Consistency = policy.ConsistencyReconciled
+			}
+			shared := verify(t, hook, policies)
+			t.Logf("%-10s %2d policies: %d instructions, %d walked, stack %s; reconciled %d, %d, %s",
+				hook, n, local.instructions, local.walked, local.stack, shared.instructions, shared.walked, shared.stack)
+			if local.instructions >= shared.instructions-20 {
+				t.Errorf("%s, %d policies: %d instructions of local policies, %d of reconciled ones", hook, n, local.instructions, shared.instructions)
+			}
+			if shared.walked > verifierBudget {
+				t.Errorf("%s, %d policies: the verifier walked %d instructions, want %d at most", hook, n, shared.walked, verifierBudget)
+			}
+		}
+	}
+}
+
 // verifierCost is what the verifier says of a program.
 type verifierCost struct {
 	instructions int // that are left when it has taken out what is never reached
@@ -143,6 +172,9 @@ func mixedPolicies(hook Hook, n int) []policy.Policy {
 		}
 		if i%5 == 3 && p.Scope == policy.ScopePerIP {
 			p.NewSources = &policy.NewSources{Limit: 10_000, Window: time.Second}
+		}
+		if i%5 == 2 {
+			p.Consistency = policy.ConsistencyReconciled
 		}
 		if hook == HookTCEgress && i%3 == 0 && p.NewSources == nil {
 			p.Action = policy.ActionPace

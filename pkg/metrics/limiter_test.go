@@ -163,7 +163,7 @@ func TestCollectorsGoTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(kernel, newLimiterCollector(fullLimiter(), time.Now), NewReloadCollector(func() Reloads { return Reloads{} }))
+	registry.MustRegister(kernel, newLimiterCollector(fullLimiter(), time.Now), NewClusterCollector(fullCluster()), NewReloadCollector(func() Reloads { return Reloads{} }))
 	const want = `
 # HELP rate_limiter_active_policies Policies that are in force: on one interface or more, or for requests of layer 7.
 # TYPE rate_limiter_active_policies gauge

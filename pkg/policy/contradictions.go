@@ -11,6 +11,7 @@ func (p Policy) contradictions() []Fault {
 	p.checkL7(&fs)
 	p.checkPort(&fs)
 	p.checkPace(&fs)
+	p.checkStore(&fs)
 	for _, f := range p.Match.fields() {
 		switch {
 		case !f.used:

@@ -9,7 +9,8 @@ const (
 
 // WithDefaults returns the policy with every field that is still zero set to
 // its default. It cannot tell a zero that somebody chose from one that nobody
-// set, so a reader of files applies explicit zeroes afterwards.
+// set, so a reader of files applies explicit zeroes afterwards. Consistency and
+// OnStoreFailure are for [Policy.WithStore].
 func (p Policy) WithDefaults() Policy {
 	if p.Burst == 0 {
 		p.Burst = p.Limit
@@ -29,8 +30,6 @@ func (p Policy) WithDefaults() Policy {
 	setDefault(&p.Unit, UnitRequests)
 	setDefault(&p.Algorithm, AlgorithmTokenBucket)
 	setDefault(&p.Mode, ModeEnforce)
-	setDefault(&p.Consistency, ConsistencyLocal)
-	setDefault(&p.OnStoreFailure, StoreFailureLocal)
 	setDefault(&p.OnPressure, PressurePass)
 	setDefault(&p.OnFragment, FragmentPass)
 	setDefault(&p.Action, ActionDrop)

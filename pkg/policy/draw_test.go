@@ -78,6 +78,8 @@ func drawKernelPolicy(name string) *rapid.Generator[Policy] {
 			p.OnFragment = rapid.SampledFrom(Fragments()).Draw(t, "on_fragment")
 		}
 		p.drawOptions(t)
+		p.Consistency = rapid.SampledFrom(append(p.consistencies(), "")).Draw(t, "consistency")
+		p.OnStoreFailure = rapid.SampledFrom(append(p.storeFailures(), "")).Draw(t, "on_store_failure")
 		return p
 	})
 }

@@ -68,7 +68,7 @@ func TestDocumentRoundTrip(t *testing.T) {
 func TestJSONHasTheNamesOfTheFile(t *testing.T) {
 	p := Policy{Name: "dns", Scope: ScopePerIP, Limit: 100, Window: 36 * time.Hour, Match: Match{
 		Sources: prefixes("203.0.113.0/24"), Ports: []PortRange{{53, 53}, {8000, 8100}}, Direction: DirectionIngress,
-	}}.WithDefaults()
+	}}.WithDefaults().WithStore(Store{})
 	got, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)

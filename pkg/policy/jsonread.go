@@ -198,6 +198,22 @@ func (t *jsonTexts) UnmarshalJSON(data []byte) error {
 	})
 }
 
+// jsonWord is a word that is left out or has letters: an empty one would be taken for the default, which
+// nobody asked for who wrote it.
+type jsonWord struct{ to *string }
+
+func (w *jsonWord) MarshalJSON() ([]byte, error) { return json.Marshal(w.to) }
+
+func (w *jsonWord) UnmarshalJSON(data []byte) error {
+	if err := readValue(data, w.to); err != nil {
+		return err
+	}
+	if *w.to == "" {
+		return &TextError{"must not be empty", "write a value or leave the field out"}
+	}
+	return nil
+}
+
 // jsonDuration is a duration as [FormatDuration] writes it.
 type jsonDuration time.Duration
 

@@ -44,9 +44,11 @@ type Policy struct {
 	Layer Layer
 	// Mode says what a verdict does to the traffic.
 	Mode Mode
-	// Consistency says how nodes share the count.
+	// Consistency says how nodes share the count. Empty before
+	// [Policy.WithStore] means the default of layer and algorithm.
 	Consistency Consistency
-	// OnStoreFailure says what holds while the shared store is away.
+	// OnStoreFailure says what holds while the shared store is away. Empty
+	// before [Policy.WithStore] means the store's default.
 	OnStoreFailure StoreFailure
 	// OnPressure is the fate of a source for which the bucket table has no
 	// room left.

@@ -14,9 +14,9 @@ import (
 // be enforced as it stands. Paths are relative to the policy. Call it after
 // [Policy.WithDefaults].
 //
-// Values are judged in every mode. What does not go together, and what this
-// version does not enforce, is a fault only if the policy is not off: a policy
-// that does nothing cannot be silently ignored.
+// Values are judged in every mode. What does not go together is a fault only if
+// the policy is not off: a policy that does nothing cannot be silently ignored.
+// Whether there is the store that it asks for, [Document.ValidateFor] judges.
 func (p Policy) Validate() []Fault {
 	var fs faults
 	p.checkName(&fs)
@@ -29,7 +29,6 @@ func (p Policy) Validate() []Fault {
 	fs.addNew(p.Match.faults())
 	if p.Mode != ModeOff {
 		fs.addNew(p.contradictions())
-		fs.addNew(p.unsupported())
 	}
 	return fs
 }
@@ -62,8 +61,12 @@ func (p Policy) checkEnums(fs *faults) {
 	checkEnum(fs, "algorithm", p.Algorithm, Algorithms())
 	checkEnum(fs, "layer", p.Layer, Layers())
 	checkEnum(fs, "mode", p.Mode, Modes())
-	checkEnum(fs, "consistency", p.Consistency, Consistencies())
-	checkEnum(fs, "on_store_failure", p.OnStoreFailure, StoreFailures())
+	if p.Consistency != "" { // which is for [Policy.WithStore]
+		checkEnum(fs, "consistency", p.Consistency, Consistencies())
+	}
+	if p.OnStoreFailure != "" {
+		checkEnum(fs, "on_store_failure", p.OnStoreFailure, StoreFailures())
+	}
 	checkEnum(fs, "on_pressure", p.OnPressure, Pressures())
 	checkEnum(fs, "on_fragment", p.OnFragment, Fragments())
 	checkEnum(fs, "action", p.Action, Actions())

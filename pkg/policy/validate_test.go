@@ -158,26 +158,6 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestUnsupported holds that everything that the contract knows and this
-// version does not enforce is refused, and accepted in a policy that is off.
-func TestUnsupported(t *testing.T) {
-	for path, change := range map[string]func(*Policy){
-		"consistency":      func(p *Policy) { p.Consistency = ConsistencyReconciled },
-		"on_store_failure": func(p *Policy) { p.OnStoreFailure = StoreFailureOpen },
-	} {
-		p := valid()
-		change(&p)
-		faults := p.Validate()
-		if !slices.Equal(paths(faults), []string{path}) || !strings.Contains(faults[0].Problem, "this version of weir") {
-			t.Errorf("%s: got %v", path, faults)
-		}
-		p.Mode = ModeOff
-		if faults := p.Validate(); faults != nil {
-			t.Errorf("%s, off: got %v", path, faults)
-		}
-	}
-}
-
 // TestValidateL7 is TestValidate for a policy of layer 7.
 func TestValidateL7(t *testing.T) {
 	many := func(n int, word string) []string { return slices.Repeat([]string{word}, n) }

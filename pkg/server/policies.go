@@ -72,7 +72,7 @@ type ListChange struct {
 func policyRoutes(p Policies) []route {
 	change := func(edit func(*http.Request) (Edit, error)) http.Handler {
 		return answer(func(r *http.Request) (any, error) {
-			dryRun, err := queryDryRun(r)
+			dryRun, err := queryFlag(r, "dry_run")
 			if err != nil {
 				return nil, err
 			}
@@ -95,16 +95,17 @@ func policyRoutes(p Policies) []route {
 	}
 }
 
-func queryDryRun(r *http.Request) (bool, error) {
-	text := r.URL.Query().Get("dry_run")
+// queryFlag reads a flag of the query, false by default.
+func queryFlag(r *http.Request, name string) (bool, error) {
+	text := r.URL.Query().Get(name)
 	if text == "" {
 		return false, nil
 	}
-	dryRun, err := strconv.ParseBool(text)
+	set, err := strconv.ParseBool(text)
 	if err != nil {
-		return false, NewProblem(http.StatusBadRequest, "dry_run=%s: want true or false", text)
+		return false, NewProblem(http.StatusBadRequest, "%s=%s: want true or false", name, text)
 	}
-	return dryRun, nil
+	return set, nil
 }
 
 func onePolicy(r *http.Request, p Policies) (any, error) {

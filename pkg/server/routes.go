@@ -29,6 +29,8 @@ type Config struct {
 	Applied *time.Time `json:"applied,omitempty"`
 	// Failed is why the file as it is now is not in force; nil if it is, or was not tried.
 	Failed *FailedReload `json:"failed_reload,omitempty"`
+	// ClusterVersion is the version of the cluster's policies that is in force; 0: those of the file are.
+	ClusterVersion uint64 `json:"cluster_policies_version,omitempty"`
 	// Warnings say what works less well than it could, without secrets: whoever reaches the port reads them.
 	Warnings []string `json:"warnings,omitempty"`
 	// RequestsOnly says that the daemon limits requests alone, and has nothing to do with the kernel.
@@ -60,6 +62,12 @@ func routes(o Options, stopping <-chan struct{}) http.Handler {
 	}
 	if o.Policies != nil {
 		all = append(all, policyRoutes(o.Policies)...)
+	}
+	if o.Cluster != nil {
+		all = append(all, clusterRoutes(o.Cluster)...)
+	}
+	if o.Standing != nil {
+		all = append(all, standingRoutes(o.Standing)...)
 	}
 	if o.Bans != nil {
 		all = append(all, banRoutes(o.Bans)...)

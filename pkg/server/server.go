@@ -39,6 +39,10 @@ type Options struct {
 	Readiness Readiness
 	// Policies answers /v1/policies; nil: nobody does.
 	Policies Policies
+	// Cluster answers /v1/cluster/policies; nil: nobody does.
+	Cluster ClusterPolicies
+	// Standing answers GET /v1/cluster; nil: nobody does.
+	Standing Standing
 	// Bans answers /v1/bans; nil: nobody does.
 	Bans Bans
 	// Top answers GET /v1/top; nil: nobody does.

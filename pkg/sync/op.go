@@ -27,7 +27,8 @@ type Limit struct {
 type Verb uint8
 
 const (
-	// Take takes Hits, or nothing. Those of one Group are all done or none.
+	// Take takes Hits, or nothing. Those of one Group other than 0 are all done or none: all were if each is Admitted.
+	// In a Redis Cluster buckets of several shards are taken from one after the other, and given back to if one denies.
 	Take Verb = iota
 	// Look says what Take would, and takes nothing.
 	Look
@@ -35,7 +36,7 @@ const (
 	// if that is less than Hits. token_bucket, fixed_window and sliding_window alone. The same Seq again gets the same
 	// grant, and takes nothing: the first answer was lost.
 	Lease
-	// Return gives back Hits that were taken or leased: of concurrency those of Grant.
+	// Return gives back Hits that were taken or leased: those of Grant. Of a window that is over nothing comes back.
 	Return
 	// Report takes Hits, be they there or not: they were used without asking. The bucket then owes no less than Want, which is
 	// what the node knows where the store may have lost it, and no more than Back, an empty bucket at least; Full says
@@ -54,8 +55,8 @@ type Op struct {
 	Want  uint64 // Lease: at least Hits; Report: a debt, which Total does not count
 	Back  uint64 // Lease; Report: a debt
 	Seq   uint32 // Lease, Report: counted by the node for each bucket, from 1; 0: the answer may be lost
-	Grant uint64 // Take of concurrency: the name under which Hits are in flight; Return: of which they are
-	Group int    // Take
+	Grant uint64 // Take of concurrency: the name under which Hits are in flight; Return: of which they are, or Reply.Grant
+	Group int    // Take; 0: of no group
 }
 
 // Reply is what came of an [Op].
@@ -74,6 +75,9 @@ type Reply struct {
 	Delay time.Duration
 	// Good is how long a lease may be used: until its window ends; 0: without end.
 	Good time.Duration
+	// Grant is what Return of it needs to know, or 0: of a window which it is, of leaky_bucket when its turn is. Without it
+	// a window gives back to that of the node's last lease or else the present one, and leaky_bucket any place.
+	Grant uint64
 	// Total counts what all nodes reported since the bucket was last full and forgotten: Report.
 	Total uint64
 }

@@ -133,6 +133,9 @@ func (s *PolicySet) document() *policy.Document {
 	return &s.Document
 }
 
+// Node is this node's name.
+func (f *PolicyFollower) Node() string { return f.o.Node }
+
 // InForce is the set in force, which may be a cleared one; nil: the cluster has none.
 func (f *PolicyFollower) InForce() *PolicySet {
 	f.mu.Lock()
@@ -319,7 +322,8 @@ func (f *PolicyFollower) takeUp(ctx context.Context, s *PolicySet, now time.Time
 	unkept := ""
 	if err := keep(f.o.Path, s); err != nil {
 		unkept = err.Error()
-		f.o.Log.Error("the cluster's policies are in force, and not on disk: a start without Redis will not have them", "error", err)
+		f.o.Log.Error("the cluster's policies are in force, and not on disk: a start without Redis will not have them",
+			"error", err, "mend", "name a file in fallback.policy_cache that weir run may write")
 	}
 	f.count(func(st *PolicyStatus) { st.Unkept = unkept })
 }

@@ -28,17 +28,18 @@ type server struct {
 	*redis.Client
 }
 
-func startServer(t *testing.T) *server {
+func startServer(t *testing.T, flags ...string) *server {
 	t.Helper()
 	s := &server{t: t, socket: filepath.Join(t.TempDir(), "redis.sock")}
-	s.start()
+	s.start(flags...)
 	s.Client = s.client("")
 	return s
 }
 
-func (s *server) start() {
+func (s *server) start(flags ...string) {
 	s.t.Helper()
-	cmd := exec.Command("redis-server", "--port", "0", "--unixsocket", s.socket, "--save", "", "--appendonly", "no", "--dir", filepath.Dir(s.socket))
+	args := []string{"--port", "0", "--unixsocket", s.socket, "--save", "", "--appendonly", "no", "--dir", filepath.Dir(s.socket)}
+	cmd := exec.Command("redis-server", append(args, flags...)...)
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}

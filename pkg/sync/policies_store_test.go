@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -336,4 +339,41 @@ func TestPoliciesNodes(t *testing.T) {
 	if err := s.keepAlive(t.Context(), "a", "{}", true); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPoliciesInRedisCluster: the keys of a call are in one slot, and sets are announced on any node.
+func TestPoliciesInRedisCluster(t *testing.T) {
+	t.Parallel()
+	r := startServer(t, "--cluster-enabled", "yes", "--port", freePort(t), "--cluster-port", freePort(t), "--bind", "127.0.0.1")
+	r.must("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	eventually(t, "the Redis Cluster", func() error { return r.Set(t.Context(), "x", "y", 0).Err() })
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:" + r.ConfigGet(t.Context(), "port").Val()["port"]}, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = c.Close() })
+	s := NewPolicyStore(PolicyStoreOptions{Client: c, Prefix: "weir", Cluster: true})
+	n := newNode(t, "a", s, func(o *PolicyFollowerOptions) { o.Every = time.Hour }).run()
+	for limit := range uint64(3) {
+		put(t, s, limits(limit+1))
+		n.has(limit + 1)
+	}
+	eventually(t, "what the node tells", func() error {
+		nodes, err := s.Nodes(t.Context())
+		if err != nil || len(nodes) != 1 || nodes[0].Version != 3 {
+			return fmt.Errorf("%+v, %v", nodes, err)
+		}
+		return nil
+	})
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }

@@ -68,6 +68,10 @@ func (r *Reconciler[S]) read(t *tracked[S], now bucket.Ticks) (tat bucket.Ticks,
 		return tat, found
 	}
 	elapsed := bucket.Debt(now, t.at) // 0 if now is no later
+	if elapsed > max(stale*r.interval, l.Depth) && !r.away {
+		r.resume(t, used, tat, found, now)
+		return tat, found
+	}
 	t.at = now
 	t.balance = max(min(t.balance, int64(r.most(t)))-int64(elapsed), -int64(r.credit(t, now)))
 	if !found {
@@ -93,6 +97,21 @@ func (r *Reconciler[S]) read(t *tracked[S], now bucket.Ticks) (tat bucket.Ticks,
 	}
 	t.balance += int64(cost)
 	return tat, true
+}
+
+// resume takes up a source whose bucket would have filled since it was last read: this process was paused. What all used
+// in that time has been made up for in it, but for what this node's bucket still owes. If it were charged now, the others,
+// who have long heard of theirs and leave nothing of the limit, would keep this node from ever paying it back.
+func (r *Reconciler[S]) resume(t *tracked[S], used uint32, tat bucket.Ticks, found bool, now bucket.Ticks) {
+	l := &t.src.Policy.Bucket
+	t.at, t.heard, t.used = now, now, used
+	t.flags = t.flags&^(isPending|isKnown|isElsewhere|isLucky) | isRestoring
+	t.sent, t.spent, t.spare, t.balance = 0, 0, 0, 0
+	t.own, t.else_, t.others = 0, 0, 0
+	if found {
+		t.idle = 0
+		t.balance = int64(min(bucket.Debt(tat, now), l.Depth))
+	}
 }
 
 // credit is how far a debt may fall below nothing until the others' use is heard, which was made meanwhile. Without it a

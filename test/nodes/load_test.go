@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,9 @@ type asking struct {
 	last  time.Duration
 	// workers of each node ask one after the other, so that one that waits holds nobody else up. 0: 8.
 	workers int
+	// random draws the gaps between requests. Else nodes are asked in step, and the one whose turn is always last finds
+	// little of what comes back to a bucket.
+	random bool
 }
 
 // even asks all nodes alike.
@@ -97,6 +101,9 @@ func (a asking) work(ctx context.Context, began time.Time, i, worker int, n *nod
 			continue
 		}
 		gap := time.Duration(float64(time.Second) / rate)
+		if a.random {
+			gap = time.Duration(float64(gap) * rand.ExpFloat64())
+		}
 		if next += gap; next < now-gap {
 			next = now
 		}

@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 
 	"github.com/weir-limiter/weir/internal/lab"
 	"github.com/weir-limiter/weir/internal/testutil"
+	"github.com/weir-limiter/weir/pkg/limiter"
 	"github.com/weir-limiter/weir/pkg/loader"
 )
 
@@ -43,7 +45,7 @@ func newNode(t *testing.T, binary string, host *lab.Host, configuration string) 
 	t.Helper()
 	n := &node{
 		Host: host, t: t, name: host.Name, binary: binary, runDir: t.TempDir(), file: filepath.Join(t.TempDir(), "weir.yaml"), log: &testutil.Log{},
-		state: fmt.Sprintf("%s/weir-nodes-%d-%s", filepath.Dir(loader.DefaultStateDir), os.Getpid(), host.Name),
+		state: fmt.Sprintf("%s/weir-nodes-%d-%d", filepath.Dir(loader.DefaultStateDir), os.Getpid(), nodesMade.Add(1)),
 	}
 	n.configure(configuration)
 	n.http = &http.Client{Transport: &http.Transport{
@@ -166,6 +168,15 @@ func (n *node) check(endpoint, user string) (bool, error) {
 	return false, fmt.Errorf("%s: %s", resp.Status, text)
 }
 
+// health is what /v1/health says.
+func (n *node) health() (h limiter.Health, err error) {
+	body, err := n.get("/v1/health")
+	if err == nil {
+		err = json.Unmarshal(body, &h)
+	}
+	return h, err
+}
+
 // metric adds up the series of a metric that have all of the labels, "name=value".
 func (n *node) metric(name string, labels ...string) float64 {
 	n.t.Helper()
@@ -173,7 +184,7 @@ func (n *node) metric(name string, labels ...string) float64 {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	parser := expfmt.NewTextParser(0)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	if err != nil {
 		n.t.Fatal(err)

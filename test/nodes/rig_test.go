@@ -44,7 +44,7 @@ func newRig(t *testing.T, configuration string) *rig {
 			t.Error(err)
 		}
 	})
-	binary, err := testutil.BuildWeir(t.TempDir())
+	binary, err := weir()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +72,11 @@ func (r *rig) awaitNodes(want int) {
 	for _, n := range r.nodes {
 		if n.running() {
 			eventually(r.T, fmt.Sprintf("%s to know %d nodes", n.name, want), func() error {
-				if got := n.metric("rate_limiter_nodes"); int(got) != want {
-					return fmt.Errorf("%v", got)
+				h, err := n.health()
+				if err == nil && (h.Nodes != want || !h.RedisAvailable) {
+					err = fmt.Errorf("%+v", h)
 				}
-				return nil
+				return err
 			})
 		}
 	}

@@ -100,19 +100,35 @@ func (s *store) do(args ...string) string {
 	return out
 }
 
-// commands is how many commands Redis has done, those of this count among them.
-func (s *store) commands() (n int) {
+// operations is how many scripts Redis has run for nodes: what is done within them is no round trip.
+func (s *store) operations() (n int) {
 	s.t.Helper()
-	for line := range strings.Lines(s.do("INFO", "stats")) {
-		if _, err := fmt.Sscanf(line, "total_commands_processed:%d", &n); err == nil {
-			return n
+	for line := range strings.Lines(s.do("INFO", "commandstats")) {
+		for _, command := range []string{"evalsha", "eval"} {
+			var calls int
+			if _, err := fmt.Sscanf(line, "cmdstat_"+command+":calls=%d,", &calls); err == nil {
+				n += calls
+			}
 		}
 	}
-	s.t.Fatal("redis does not count its commands")
-	return 0
+	return n
 }
 
-// firewall changes the rules of a host's network: no packet of these comes through to this port.
+// busy is how long Redis has had a processor.
+func (s *store) busy() (d time.Duration) {
+	s.t.Helper()
+	for line := range strings.Lines(s.do("INFO", "cpu")) {
+		for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
+			var seconds float64
+			if _, err := fmt.Sscanf(line, name+":%f", &seconds); err == nil {
+				d += time.Duration(seconds * float64(time.Second))
+			}
+		}
+	}
+	return d
+}
+
+// cutOff changes the rules of a host's network: no packet comes through to this port, or from it.
 func cutOff(t *testing.T, host *lab.Host, port int) (mend func()) {
 	t.Helper()
 	nft := func(args ...string) {

@@ -77,7 +77,8 @@ type vectorsVector struct {
 		OnPressure     uint8
 		Scope          uint8
 		Pace           uint8
-		Pad            [6]uint8
+		Reconciled     uint8
+		Pad            [5]uint8
 	}
 	Slot struct {
 		_          structs.HostLayout

@@ -45,11 +45,11 @@ var machines = []machine{
 // differential test by BPF_PROG_TEST_RUN, attaching in every way, and real packets at each hook. What is the same on
 // every kernel is tested on that of the machine that builds weir: the life cycle's every step, floods, the daemon.
 var onEveryKernel = []suite{
-	{Package: "pkg/loader", Quick: "^(TestVerifierCost|TestThreeHooks|TestOthersAtATCHookStay|TestFiltersIn|TestWhoMade|TestJoinedPackets|TestProbe|TestEventsControl)", LeftOut: []leftOut{
+	{Package: "pkg/loader", Quick: "^(TestVerifierCost|TestHotSources|TestStateWithout|TestThreeHooks|TestOthersAtATCHookStay|TestFiltersIn|TestWhoMade|TestJoinedPackets|TestProbe|TestEventsControl)", LeftOut: []leftOut{
 		{"TestKilledAtEveryStep|TestEveryStepOf|TestWhatCantBeLoadedChangesNothing|TestLostRacesForAPlace",
 			"dozens of changes each, which take minutes in software emulation, of what is the same on every kernel"},
 		{"TestManyBans", "as many bans as there can be, of which the kernel matters to the first only"},
-		{"TestVerifierLeavesPacingOut", "it compares programs, and not kernels"},
+		{"TestVerifierLeaves", "it compares programs, and not kernels"},
 		{"TestApplyChangesEverythingAttached", "a dozen loads, for what TestThreeHooksOfTwoInterfaces shows as well"},
 	}},
 	{Package: "test/progrun", Quick: "^(TestVectors|TestDifferential$|TestTCFragments|TestTCJoinedPacketsAreCharged|TestUnparsed|TestPaceNeverDepartsEarly)", LeftOut: []leftOut{

@@ -1,0 +1,39 @@
+package ratesync
+
+import "time"
+
+// EpochRest is how old an epoch has to be before nodes grant from the store: time for the others to report what they hold.
+const EpochRest = 500 * time.Millisecond
+
+// epoch is a node's view of the store's data. The store makes a new epoch when it has none: what it knew is lost, and its
+// buckets are full ones that should not be. A node then grants nothing from the store until it has reported its debts, and
+// the others had time to report theirs.
+type epoch struct {
+	id       string // "": none was seen yet
+	reported bool
+	from     time.Time // when it is EpochRest old
+}
+
+// saw takes up which epoch the store had, and how old it was, no later than now; it tells whether it is new to this node.
+func (e *epoch) saw(id string, age time.Duration, now time.Time) (news bool) {
+	if news = id != e.id; news {
+		e.id, e.reported = id, false
+	}
+	e.from = now.Add(max(0, EpochRest-age))
+	if age >= EpochRest {
+		e.from = time.Time{} // it was so before now
+	}
+	return news
+}
+
+// report notes that all debts were reported in an epoch, which may be over by now.
+func (e *epoch) report(id string) {
+	if id == e.id && id != "" {
+		e.reported = true
+	}
+}
+
+// granting tells whether the node may grant from the store.
+func (e *epoch) granting(now time.Time) bool {
+	return e.id != "" && e.reported && !now.Before(e.from)
+}
