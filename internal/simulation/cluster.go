@@ -1,8 +1,6 @@
 package simulation
 
 import (
-	"container/heap"
-	"math/rand/v2"
 	"time"
 
 	"github.com/weir-limiter/weir/pkg/policy"
@@ -29,25 +27,14 @@ type Config struct {
 // Cluster is nodes, a network and a store.
 type Cluster struct {
 	Config
-	Now      time.Duration
-	Nodes    []*Node
-	Meters   []Meter // by source
-	Calls    int
-	Ops      int
-	Decided  int
-	store    Store
-	random   *rand.Rand
-	calls    mailbox
-	sequence int
-	faults   faults
-	extra    []float64 // by source: tokens that faults explain
-}
-
-// faults are the world's state, which a [Schedule] changes.
-type faults struct {
-	storeDown bool
-	lossy     float64 // of requests and of answers
-	slow      time.Duration
+	network
+	Nodes   []*Node
+	Meters  []Meter // by source
+	Calls   int
+	Ops     int
+	Decided int
+	store   *ratesync.Model
+	extra   []float64 // by source: tokens that faults explain
 }
 
 // New makes a cluster at rest.
@@ -58,15 +45,13 @@ func New(c Config) *Cluster {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Millisecond
 	}
-	ledger := NewLedger()
-	ledger.Mutation = c.Mutation
 	cluster := &Cluster{
-		Config: c,
-		Meters: make([]Meter, len(c.Limits)),
-		extra:  make([]float64, len(c.Limits)),
-		random: rand.New(rand.NewPCG(c.Seed, 0x77656972)),
-		store:  ledger,
+		Config:  c,
+		network: newNetwork(c.Seed, c.Delay),
+		Meters:  make([]Meter, len(c.Limits)),
+		extra:   make([]float64, len(c.Limits)),
 	}
+	cluster.store = newStore(&cluster.Now)
 	for range c.Nodes {
 		cluster.Join()
 	}
@@ -80,98 +65,30 @@ func (c *Cluster) Join() *Node {
 	return n
 }
 
-// call is a request under way, then its answer.
-type call struct {
-	at       time.Duration
-	sequence int // for an order that does not depend on the heap
-	kind     callKind
-	node     *Node
-	life     int // the daemon's that made it
-	round    int // of that daemon
-	ops      []ratesync.Op
-	replies  []ratesync.Reply
-}
-
-type callKind uint8
-
-const (
-	arrives callKind = iota // at the store
-	returns                 // to the node
-	expires                 // the node waits no longer
-)
-
-type mailbox []*call
-
-func (m mailbox) Len() int { return len(m) }
-func (m mailbox) Less(i, j int) bool {
-	if m[i].at != m[j].at {
-		return m[i].at < m[j].at
-	}
-	return m[i].sequence < m[j].sequence
-}
-func (m mailbox) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
-func (m *mailbox) Push(x any)   { *m = append(*m, x.(*call)) }
-func (m *mailbox) Pop() any {
-	last := len(*m) - 1
-	x := (*m)[last]
-	*m = (*m)[:last]
-	return x
-}
-
-func (c *Cluster) post(x *call, after time.Duration) {
-	c.sequence++
-	x.at, x.sequence = c.Now+max(after, 0), c.sequence
-	heap.Push(&c.calls, x)
-}
-
-func (c *Cluster) delay() time.Duration {
-	return time.Duration(c.random.Int64N(int64(max(1, c.Delay)))) + c.faults.slow
-}
-
-func (c *Cluster) lost() bool { return c.faults.lossy > 0 && c.random.Float64() < c.faults.lossy }
-
 // send makes a node's call.
 func (c *Cluster) send(n *Node, ops []ratesync.Op) {
 	c.Calls++
 	c.Ops += len(ops)
-	x := call{node: n, life: n.life, round: n.rounds, ops: append([]ratesync.Op(nil), ops...)}
-	deadline := x
-	deadline.kind = expires
-	c.post(&deadline, c.Timeout)
-	if !n.cut && !c.lost() {
-		c.post(&x, c.delay())
-	}
-}
-
-func (c *Cluster) deliver(x *call) {
-	n := x.node
-	switch x.kind {
-	case arrives:
-		if c.faults.storeDown || n.cut {
-			return
-		}
-		x.replies = make([]ratesync.Reply, len(x.ops))
-		c.store.Do(c.Now, n.name, x.ops, x.replies)
-		if !c.lost() {
-			x.kind = returns
-			c.post(x, c.delay())
-		}
-	default:
-		if n.cut && x.kind == returns || n.stopped || n.life != x.life || n.rounds != x.round || !n.waiting {
+	ops = append([]ratesync.Op(nil), ops...)
+	life, round := n.life, n.rounds
+	var replies []ratesync.Reply
+	c.exchange(&n.cut, c.Timeout, func() {
+		replies = execute(c.store, n.name, ops)
+		c.Mutation.spoil(ops, replies)
+	}, func(answered bool) {
+		if n.stopped || n.life != life || n.rounds != round || !n.waiting {
 			return
 		}
 		n.waiting = false
-		n.answered(x)
-	}
+		n.answered(answered, replies)
+	})
 }
 
 // Run lets time pass. arrivals says how many packets of a source come to a node in a step.
 func (c *Cluster) Run(until time.Duration, arrivals func(c *Cluster, node, source int) int) {
 	for c.Now < until {
 		c.Now += Step
-		for len(c.calls) > 0 && c.calls[0].at <= c.Now {
-			c.deliver(heap.Pop(&c.calls).(*call))
-		}
+		c.deliver()
 		c.notice()
 		for s := range c.Meters {
 			c.Meters[s].Leak(c.Now, c.leak(s))

@@ -1,4 +1,5 @@
-// Package simulation runs a cluster of nodes in one goroutine, by a clock of its own, against a model of the store.
+// Package simulation runs a cluster of nodes in one goroutine, by a clock of its own, against ratesync.Model, the store's
+// scripts in Go.
 //
 // The nodes' code is the daemon's: package ratesync over bucket.Table. What is simulated is what surrounds it: arrivals,
 // a network that delays, loses and separates, a store that dies, comes back and loses its data, clocks that are wrong,

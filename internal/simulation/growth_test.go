@@ -16,12 +16,7 @@ func limit(limit uint64, window time.Duration, burst uint64) ratesync.Limit {
 func spray(times float64) func(c *Cluster, node, source int) int {
 	return func(c *Cluster, node, source int) int {
 		l := &c.Limits[source]
-		mean := times * float64(l.Limit) * float64(Step) / float64(l.Window) / float64(len(c.Nodes))
-		whole := int(mean)
-		if c.random.Float64() < mean-float64(whole) {
-			whole++
-		}
-		return whole
+		return about(times*float64(l.Limit)*float64(Step)/float64(l.Window)/float64(len(c.Nodes)), c.random)
 	}
 }
 

@@ -132,8 +132,8 @@ func (n *Node) turn() {
 }
 
 // answered ends a round, with a breaker that opens after five failures and asks again after half a second.
-func (n *Node) answered(x *call) {
-	if x.kind == expires {
+func (n *Node) answered(answered bool, replies []ratesync.Reply) {
+	if !answered {
 		n.core.Fail()
 		if n.fails++; n.fails >= 5 {
 			n.probe = n.cluster.Now + 500*time.Millisecond
@@ -142,7 +142,7 @@ func (n *Node) answered(x *call) {
 	}
 	n.fails = 0
 	n.heard = n.cluster.Now
-	n.core.Apply(n.clock(), x.replies)
+	n.core.Apply(n.clock(), replies)
 }
 
 func hashOf(source int) uint64 { return uint64(source+1) * 0x9e3779b97f4a7c15 }

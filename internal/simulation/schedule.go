@@ -138,7 +138,7 @@ func (c *Cluster) cut(n int, cut bool) {
 // wipe loses the store's data: what nodes had told and others had not heard is not known to those, and whoever comes anew hears of
 // nothing until the first node tells what it knows.
 func (c *Cluster) wipe() {
-	c.store.Wipe()
+	c.store.Flush()
 	c.explain(float64(len(c.Nodes) - 1))
 }
 
@@ -159,26 +159,37 @@ func (s *Schedule) Run() (*Cluster, error) {
 }
 
 func (s *Schedule) arrivals(c *Cluster, node, source int) int {
-	t := &s.traffic[source]
-	phase := c.Now % t.period
+	return s.traffic[source].packets(c.Now, node, len(c.Nodes), c.random)
+}
+
+// packets is how many come to a node in a step.
+func (t *stream) packets(now time.Duration, node, nodes int, r *rand.Rand) int {
+	phase := now % t.period
 	if float64(phase) > t.on*float64(t.period) {
 		return 0
 	}
-	share := 1 / float64(len(c.Nodes))
+	share := 1 / float64(nodes)
 	switch t.kind {
 	case skewed:
-		share = 0.1 / float64(len(c.Nodes)-1)
+		if nodes == 1 {
+			break
+		}
+		share = 0.1 / float64(nodes-1)
 		if node == t.home {
 			share = 0.9
 		}
 	case moving:
-		if share = 0; node == int(c.Now/t.period)%len(c.Nodes) {
+		if share = 0; node == int(now/t.period)%nodes {
 			share = 1
 		}
 	}
-	mean := t.rate / t.on * share * Step.Seconds()
+	return about(t.rate/t.on*share*Step.Seconds(), r)
+}
+
+// about is a whole number whose mean is this.
+func about(mean float64, r *rand.Rand) int {
 	whole := int(mean)
-	if c.random.Float64() < mean-float64(whole) {
+	if r.Float64() < mean-float64(whole) {
 		whole++
 	}
 	return whole

@@ -5,17 +5,17 @@ import "time"
 // EpochRest is how old an epoch has to be before nodes grant from the store: time for the others to report what they hold.
 const EpochRest = 500 * time.Millisecond
 
-// epoch is a node's view of the store's data. The store makes a new epoch when it has none: what it knew is lost, and its
+// Epoch is a node's view of the store's data. The store makes a new epoch when it has none: what it knew is lost, and its
 // buckets are full ones that should not be. A node then grants nothing from the store until it has reported its debts, and
 // the others had time to report theirs.
-type epoch struct {
+type Epoch struct {
 	id       string // "": none was seen yet
 	reported bool
 	from     time.Time // when it is EpochRest old
 }
 
-// saw takes up which epoch the store had, and how old it was, no later than now; it tells whether it is new to this node.
-func (e *epoch) saw(id string, age time.Duration, now time.Time) (news bool) {
+// Saw takes up which epoch the store had, and how old it was, no later than now; it tells whether it is new to this node.
+func (e *Epoch) Saw(id string, age time.Duration, now time.Time) (news bool) {
 	if news = id != e.id; news {
 		e.id, e.reported = id, false
 	}
@@ -26,14 +26,14 @@ func (e *epoch) saw(id string, age time.Duration, now time.Time) (news bool) {
 	return news
 }
 
-// report notes that all debts were reported in an epoch, which may be over by now.
-func (e *epoch) report(id string) {
+// Report notes that all debts were reported in an epoch, which may be over by now.
+func (e *Epoch) Report(id string) {
 	if id == e.id && id != "" {
 		e.reported = true
 	}
 }
 
-// granting tells whether the node may grant from the store.
-func (e *epoch) granting(now time.Time) bool {
+// Granting tells whether the node may grant from the store.
+func (e *Epoch) Granting(now time.Time) bool {
 	return e.id != "" && e.reported && !now.Before(e.from)
 }

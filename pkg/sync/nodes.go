@@ -286,7 +286,7 @@ func (m *Membership) report(ctx context.Context) {
 			}
 		}
 		m.mu.Lock()
-		m.s.epoch.report(id)
+		m.s.epoch.Report(id)
 		m.publish()
 		m.mu.Unlock()
 	}

@@ -11,7 +11,7 @@ type standing struct {
 	garbage  int
 	members  []Member
 	listedAt time.Time
-	epoch    epoch
+	epoch    Epoch
 	epochs   uint64 // that were new to this node
 	made     uint64 // that it began
 	skew     time.Duration
@@ -28,7 +28,7 @@ func (s *standing) apply(r beatReply, sent, now time.Time) {
 		s.members, s.garbage, s.listedAt = r.members, r.garbage, now
 		s.nodes = max(1, r.count-r.garbage)
 	}
-	if s.epoch.saw(r.epoch, r.epochAge, now) {
+	if s.epoch.Saw(r.epoch, r.epochAge, now) {
 		s.epochs++
 	}
 	if r.made {

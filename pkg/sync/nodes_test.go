@@ -30,37 +30,37 @@ func TestNodeNames(t *testing.T) {
 func TestEpoch(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	var e epoch
-	e.report("")
-	if e.granting(at(0)) {
+	var e Epoch
+	e.Report("")
+	if e.Granting(at(0)) {
 		t.Error("granting before an epoch was seen")
 	}
-	if !e.saw("a", 100*time.Millisecond, at(0)) || e.saw("a", 200*time.Millisecond, at(100)) {
+	if !e.Saw("a", 100*time.Millisecond, at(0)) || e.Saw("a", 200*time.Millisecond, at(100)) {
 		t.Error("what is new")
 	}
-	if e.granting(at(1000)) {
+	if e.Granting(at(1000)) {
 		t.Error("granting before the report")
 	}
-	e.report("b")
-	if e.granting(at(1000)) {
+	e.Report("b")
+	if e.Granting(at(1000)) {
 		t.Error("a report in another epoch counts")
 	}
-	e.report("a")
-	if e.granting(at(399)) || !e.granting(at(400)) {
+	e.Report("a")
+	if e.Granting(at(399)) || !e.Granting(at(400)) {
 		t.Error("not exactly when it is 500 ms old")
 	}
-	if e.saw("a", time.Hour, at(5000)); !e.granting(at(5000)) {
+	if e.Saw("a", time.Hour, at(5000)); !e.Granting(at(5000)) {
 		t.Error("an old epoch, and not granting")
 	}
-	if !e.saw("b", time.Hour, at(6000)) || e.granting(at(6000)) {
+	if !e.Saw("b", time.Hour, at(6000)) || e.Granting(at(6000)) {
 		t.Error("an old epoch that is new to this node needs its report")
 	}
-	e.report("a")
-	if e.granting(at(6001)) {
+	e.Report("a")
+	if e.Granting(at(6001)) {
 		t.Error("a report that came too late for its epoch counts for the next")
 	}
-	e.report("b")
-	if !e.granting(at(6001)) {
+	e.Report("b")
+	if !e.Granting(at(6001)) {
 		t.Error("reported, old, and not granting")
 	}
 }
@@ -115,7 +115,7 @@ func FuzzReadBeat(f *testing.F) {
 		}
 		var s standing
 		s.apply(r, time.Unix(0, 0), time.Unix(1, 0))
-		if s.nodes < 1 || s.nodes > maxNodes || len(s.members) > 1 || s.epoch.granting(time.Unix(2, 0)) {
+		if s.nodes < 1 || s.nodes > maxNodes || len(s.members) > 1 || s.epoch.Granting(time.Unix(2, 0)) {
 			t.Errorf("%+v", s)
 		}
 	})

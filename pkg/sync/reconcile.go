@@ -123,6 +123,7 @@ type Reconciler[S any] struct {
 	sources  []tracked[S]
 	index    map[ID]int32
 	random   uint64
+	seq      uint32 // of the last report
 	round    uint32
 	nodes    int
 	planned  bucket.Ticks // when
@@ -197,14 +198,16 @@ func NewReconciler[S any](c ReconcileConfig, table BucketTable[S]) (*Reconciler[
 			ErrReconcile, c.Interval, c.Sources, 1<<20, c.Reports)
 	}
 	c.Reports = min(c.Reports, c.Sources)
-	return &Reconciler[S]{
+	r := &Reconciler[S]{
 		c:        c,
 		interval: bucket.AtNanoseconds(uint64(c.Interval)),
 		table:    table,
 		index:    make(map[ID]int32),
 		random:   c.Seed,
 		nodes:    1,
-	}, nil
+	}
+	r.seq = uint32(r.draw() * (1 << 32)) // unlike the last time that a node of this name ran
+	return r, nil
 }
 
 // Announce has a source tracked that the kernel calls hot, of which used tokens at least were used since it was last

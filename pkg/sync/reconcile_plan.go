@@ -260,9 +260,7 @@ func (r *Reconciler[S]) report(t *tracked[S], i int32) {
 	if t.flags&isPending == 0 {
 		t.flags |= isPending
 		t.sent, t.spent = t.spent, 0
-		if t.seq++; t.seq == 0 {
-			t.seq = 1
-		}
+		t.seq = r.nextSeq()
 	}
 	op := Op{Verb: Report, ID: t.src.ID, Limit: &t.src.Policy.Limit, Hits: t.sent, Seq: t.seq,
 		Back: tokensIn(&t.src.Policy.Bucket, r.most(t))}
@@ -276,6 +274,14 @@ func (r *Reconciler[S]) report(t *tracked[S], i int32) {
 	}
 	r.ops = append(r.ops, op)
 	r.planOf = append(r.planOf, i)
+}
+
+// nextSeq counts reports of all sources, so that a source that was dropped and comes back repeats none.
+func (r *Reconciler[S]) nextSeq() uint32 {
+	if r.seq++; r.seq == 0 {
+		r.seq++
+	}
+	return r.seq
 }
 
 // shed makes room for an eighth of what can be tracked, by forgetting those who owe least: a flood of sources that come
