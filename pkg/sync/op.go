@@ -38,9 +38,9 @@ const (
 	Lease
 	// Return gives back Hits that were taken or leased: those of Grant. Of a window that is over nothing comes back.
 	Return
-	// Report takes Hits, be they there or not: they were used without asking. The bucket then owes no less than Want, which is
-	// what the node knows where the store may have lost it, and no more than Back, an empty bucket at least; Full says
-	// what it owes beyond that too. The same Seq again takes nothing: the first answer was lost. token_bucket alone.
+	// Report takes Hits, be they there or not, up to an empty bucket: they were used without asking. The bucket then owes
+	// Want at least, which is what the node knows of where the store may have lost it. The same Seq again takes nothing:
+	// the first answer was lost. token_bucket alone.
 	Report
 	// Reset makes the bucket a full one.
 	Reset
@@ -52,8 +52,8 @@ type Op struct {
 	ID    ID
 	Limit *Limit
 	Hits  uint64
-	Want  uint64 // Lease: at least Hits; Report: a debt, which Total does not count
-	Back  uint64 // Lease; Report: a debt
+	Want  uint64 // Lease: at least Hits; Report: a debt, at most Limit.Burst, which Total does not count
+	Back  uint64 // Lease
 	Seq   uint32 // Lease, Report: counted by the node for each bucket, from 1; 0: the answer may be lost
 	Grant uint64 // Take of concurrency: the name under which Hits are in flight; Return: of which they are, or Reply.Grant
 	Group int    // Take; 0: of no group

@@ -128,7 +128,8 @@ type Reconciler[S any] struct {
 	nodes    int
 	planned  bucket.Ticks // when
 	away     bool
-	refused  int // announcements, since the last round
+	lost     bool // an answer showed that the store lost its data
+	refused  int  // announcements, since the last round
 
 	ops     []Op
 	planOf  []int32 // by operation: the source

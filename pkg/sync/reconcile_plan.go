@@ -25,6 +25,9 @@ func (r *Reconciler[S]) Plan(now bucket.Ticks, nodes int) []Op {
 			r.drop(i)
 			continue
 		}
+		if r.lost && t.owed() > 0 {
+			t.flags |= isRestoring
+		}
 		t.quiet = min(t.quiet+1, math.MaxUint8-1)
 		t.idle = min(t.idle+1, math.MaxUint8-1) // until it is used
 		if t.class = t.due(r); t.class > 0 {
@@ -35,6 +38,7 @@ func (r *Reconciler[S]) Plan(now bucket.Ticks, nodes int) []Op {
 		}
 		i++
 	}
+	r.lost = false
 	r.choose()
 	return r.ops
 }
@@ -262,8 +266,7 @@ func (r *Reconciler[S]) report(t *tracked[S], i int32) {
 		t.sent, t.spent = t.spent, 0
 		t.seq = r.nextSeq()
 	}
-	op := Op{Verb: Report, ID: t.src.ID, Limit: &t.src.Policy.Limit, Hits: t.sent, Seq: t.seq,
-		Back: tokensIn(&t.src.Policy.Bucket, r.most(t))}
+	op := Op{Verb: Report, ID: t.src.ID, Limit: &t.src.Policy.Limit, Hits: t.sent, Seq: t.seq}
 	if t.flags&isRestoring != 0 {
 		op.Want = min(tokensIn(&t.src.Policy.Bucket, t.owed()), t.src.Policy.Limit.Burst)
 	}
