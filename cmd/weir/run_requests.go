@@ -50,7 +50,7 @@ type preparedRequests struct {
 
 // newRequests makes a limiter that allows everything until something is put in force.
 func newRequests(c *config.Config, s *sharing, log *slog.Logger) (*requests, error) {
-	o := limiter.Options{Entries: int(c.Table.L7Entries)}
+	o := limiter.Options{Entries: int(c.Table.L7Entries), OnStoreFailure: c.Store().OnFailure}
 	if s != nil {
 		o.Store = s.sharer
 	}

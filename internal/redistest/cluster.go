@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // masters is the least that a Redis Cluster has.
@@ -145,12 +146,14 @@ func (c *Cluster) Close() error {
 type SentinelOptions struct {
 	Master, Replica Options
 	Sentinels       [3]Options
+	// DownAfter is for how long the master has to be silent: 500ms.
+	DownAfter time.Duration
 }
 
 // MasterName is the name under which sentinels know their master.
 const MasterName = "weir"
 
-// Sentinel is a master with a replica, which sentinels make a master when that is gone for half a second.
+// Sentinel is a master with a replica, which sentinels make a master when that is gone.
 type Sentinel struct {
 	Master, Replica *Server
 	Sentinels       []*Server
@@ -182,11 +185,14 @@ func (s *Sentinel) launch(o SentinelOptions) (err error) {
 	if err := s.Replica.linked(); err != nil {
 		return err
 	}
+	if o.DownAfter == 0 {
+		o.DownAfter = 500 * time.Millisecond
+	}
 	for _, so := range o.Sentinels {
 		so.sentinel = true
 		so.Config = append(so.Config,
 			"sentinel monitor "+MasterName+" "+host+" "+port+" 2",
-			"sentinel down-after-milliseconds "+MasterName+" 500",
+			"sentinel down-after-milliseconds "+MasterName+" "+strconv.FormatInt(o.DownAfter.Milliseconds(), 10),
 			"sentinel failover-timeout "+MasterName+" 2000")
 		one, err := Launch(so)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 type LeaseSchedule struct {
 	LeaseConfig
 	Length  time.Duration
+	Least   float64 // of burst + rate * t that has to be admitted
 	events  []leaseEvent
 	traffic []stream
 }
@@ -56,6 +57,7 @@ func (s *LeaseSchedule) drawSource(r *rand.Rand) {
 		kind:   streamKind(r.IntN(int(streamKinds))),
 		period: max(Step, []time.Duration{full, 2 * full, time.Second, 1300 * time.Millisecond}[r.IntN(4)]),
 		on:     []float64{1, 0.5, 0.1}[r.IntN(3)],
+		rest:   float64(limit) * []float64{0, 0.05, 0.3}[r.IntN(3)],
 		home:   r.IntN(s.Nodes),
 	})
 }
@@ -112,6 +114,60 @@ func (s *LeaseSchedule) add(at time.Duration, what string, do func(*LeaseCluster
 	s.events = append(s.events, leaseEvent{at, what, do})
 }
 
+func tokens(limit, burst uint64) []ratesync.Limit {
+	return []ratesync.Limit{{Algorithm: policy.AlgorithmTokenBucket, Limit: limit, Window: time.Second, Burst: burst}}
+}
+
+// DrawSilence has a node be paused or cut off for longer than a heartbeat is good, while it and the others hold all that they may and
+// the bucket fills behind them. Then everybody comes.
+func DrawSilence(seed uint64, mutation LeaseMutation) *LeaseSchedule {
+	r := rand.New(rand.NewPCG(seed, 0x73696c656e6365))
+	limit := uint64(20 + r.IntN(80))
+	s := &LeaseSchedule{Length: 8 * time.Second, LeaseConfig: LeaseConfig{
+		Seed: seed, Nodes: 2 + r.IntN(2), Delay: 2 * Step, Share: 0.5 + 0.5*r.Float64(), Limits: tokens(limit, limit), Mutation: mutation,
+	}}
+	s.traffic = []stream{{rate: 20 * float64(limit), period: s.Length, shift: s.Length / 10, on: 0.1, rest: 0.1 * float64(limit)}}
+	if at := 2500 * time.Millisecond; r.IntN(2) == 0 {
+		s.add(at, "node 0 is cut off", func(c *LeaseCluster) { c.Nodes[0].cut = true })
+	} else {
+		s.add(at, "node 0 is paused", func(c *LeaseCluster) { c.Nodes[0].Pause() })
+		s.add(s.Length*9/10, "node 0 goes on", func(c *LeaseCluster) { c.Nodes[0].Resume() })
+	}
+	return s
+}
+
+// DrawLoss has a store whose buckets are drained die, and come back with nothing, while all nodes look for it: none of them
+// may grant from it before it knows what they know, and so nothing explains a second burst.
+func DrawLoss(seed uint64, mutation LeaseMutation) *LeaseSchedule {
+	r := rand.New(rand.NewPCG(seed, 0x6c6f7373))
+	limit := uint64(50 + r.IntN(150))
+	s := &LeaseSchedule{Length: 9 * time.Second, LeaseConfig: LeaseConfig{
+		Seed: seed, Nodes: 2 + r.IntN(9), Delay: time.Duration(1+r.IntN(4)) * Step, Skew: r.IntN(2) == 0,
+		Limits: tokens(limit, limit*uint64(4+r.IntN(5))), Mutation: mutation,
+	}}
+	s.traffic = []stream{{rate: 20 * float64(limit), period: s.Length, on: 1}}
+	s.add(3*time.Second, "the store dies", func(c *LeaseCluster) { c.faults.storeDown = true })
+	s.add(4500*time.Millisecond+time.Duration(r.IntN(1500))*Step, "it comes back, with nothing", func(c *LeaseCluster) {
+		c.faults.storeDown = false
+		c.Lose()
+		c.lost = 0
+	})
+	return s
+}
+
+// DrawMute loses answers, up to one in seven, and nothing else. What they granted is not lost.
+func DrawMute(seed uint64, mutation LeaseMutation) *LeaseSchedule {
+	r := rand.New(rand.NewPCG(seed, 0x6d757465))
+	limit := uint64(500 + r.IntN(1500))
+	s := &LeaseSchedule{Length: 8 * time.Second, Least: 0.9, LeaseConfig: LeaseConfig{
+		Seed: seed, Nodes: 2 + r.IntN(3), Delay: 2 * Step, Limits: tokens(limit, limit), Mutation: mutation,
+	}}
+	s.traffic = []stream{{rate: 5 * float64(limit), period: s.Length, on: 1}}
+	mute := 0.1 + 0.05*r.Float64()
+	s.add(2*time.Second, fmt.Sprintf("%.0f %% of answers are lost", 100*mute), func(c *LeaseCluster) { c.faults.mute = mute })
+	return s
+}
+
 func (c *LeaseCluster) cut(n int, cut bool) {
 	for _, node := range c.Nodes[:n] {
 		node.cut = cut
@@ -131,7 +187,20 @@ func (s *LeaseSchedule) Run() (*LeaseCluster, error) {
 		}
 		c.Run(c.Now+Step, s.arrivals)
 	}
-	return c, c.Check()
+	if err := c.Check(); err != nil {
+		return c, err
+	}
+	for i := range c.Meters {
+		if used := s.used(c, i); used < s.Least {
+			return c, fmt.Errorf("seed %d: source %d: %.3f of its limit was admitted, and not %.3f", s.Seed, i, used, s.Least)
+		}
+	}
+	return c, nil
+}
+
+// used is the part of a source's limit that was admitted.
+func (s *LeaseSchedule) used(c *LeaseCluster, source int) float64 {
+	return c.Meters[source].Admitted / (float64(c.Limits[source].Burst) + c.rate(source)*s.Length.Seconds())
 }
 
 func (s *LeaseSchedule) arrivals(c *LeaseCluster, node, source int) int {

@@ -32,6 +32,8 @@ type stream struct {
 	kind   streamKind
 	period time.Duration
 	on     float64 // part of the period with traffic
+	rest   float64 // tokens a second in the other part
+	shift  time.Duration
 	home   int
 }
 
@@ -164,9 +166,11 @@ func (s *Schedule) arrivals(c *Cluster, node, source int) int {
 
 // packets is how many come to a node in a step.
 func (t *stream) packets(now time.Duration, node, nodes int, r *rand.Rand) int {
-	phase := now % t.period
-	if float64(phase) > t.on*float64(t.period) {
-		return 0
+	rate := t.rate / t.on
+	if phase := (now + t.shift) % t.period; float64(phase) > t.on*float64(t.period) {
+		if rate = t.rest; rate == 0 {
+			return 0
+		}
 	}
 	share := 1 / float64(nodes)
 	switch t.kind {
@@ -183,7 +187,7 @@ func (t *stream) packets(now time.Duration, node, nodes int, r *rand.Rand) int {
 			share = 1
 		}
 	}
-	return about(t.rate/t.on*share*Step.Seconds(), r)
+	return about(rate*share*Step.Seconds(), r)
 }
 
 // about is a whole number whose mean is this.

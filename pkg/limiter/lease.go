@@ -29,6 +29,9 @@ func (le *lease) hold(charges []charge, query int, q *Query) {
 		if !c.taken || c.query != query || !c.rule.releases && !refundable {
 			continue
 		}
+		if c.answer == Away && c.standIn == standInNone {
+			continue // nobody's bucket was charged
+		}
 		h := held{c.rule, c.key(), c.outcome.Grant, c.outcome.Found, c.hits, c.standIn, c.rule.shared == nil || c.answer == Away}
 		if le.first.rule == nil {
 			le.first = h

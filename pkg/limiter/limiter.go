@@ -23,6 +23,9 @@ type Options struct {
 	Algorithms map[policy.Algorithm]NewAlgorithm
 	// Store keeps what nodes share of policies whose consistency is strict or leased; nil: there are no others.
 	Store Store
+	// OnStoreFailure is what holds while the store is away, of policies that do not say it, of rules and of limits that
+	// come with queries; empty: [policy.StoreFailureLocal].
+	OnStoreFailure policy.StoreFailure
 	// Clock tells the time; nil: that of the machine.
 	Clock func() Instant
 }
@@ -42,6 +45,7 @@ type Limiter struct {
 	now        func() Instant
 	algorithms map[policy.Algorithm]NewAlgorithm
 	store      Store // nil: none
+	onFailure  policy.StoreFailure
 	made       time.Time
 	sealKey    [32]byte // of lease tokens
 
@@ -76,7 +80,7 @@ func New(o Options) (*Limiter, error) {
 	}
 	l := &Limiter{
 		table: table, hasher: newHasher(), now: o.Clock, algorithms: maps.Clone(o.Algorithms), made: time.Now(),
-		store: o.Store, own: &counters{}, ruleCounters: map[string]*counters{},
+		store: o.Store, onFailure: o.OnStoreFailure, own: &counters{}, ruleCounters: map[string]*counters{},
 	}
 	if l.ownConsistency = policy.ConsistencyLocal; o.Store != nil {
 		l.ownConsistency = policy.ConsistencyLeased

@@ -36,7 +36,7 @@ func (l *Limiter) ownRule(q *Query) (*Rule, error) {
 }
 
 func (l *Limiter) newOwnRule(limit uint64, window time.Duration) (*Rule, error) {
-	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests, Algorithm: policy.AlgorithmTokenBucket, Consistency: l.ownConsistency}
+	p := policy.Policy{Name: OwnPolicy, Limit: limit, Window: window, Burst: limit, Unit: policy.UnitRequests, Algorithm: policy.AlgorithmTokenBucket, Consistency: l.ownConsistency}.WithStore(l.policyStore())
 	if faults := p.RateFaults(); faults != nil {
 		f := faults[0]
 		if f.Path == "burst" { // which a query has none of

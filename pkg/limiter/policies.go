@@ -143,6 +143,7 @@ func (l *Limiter) admit(doc policy.Document) (policy.Document, error) {
 	return doc.WithStore(l.policyStore()), nil
 }
 
-// policyStore is what policies have to know of the store. What on_store_failure is by default, who has a default of its
-// own fills in before.
-func (l *Limiter) policyStore() policy.Store { return policy.Store{Shared: l.store != nil} }
+// policyStore is what policies have to know of the store.
+func (l *Limiter) policyStore() policy.Store {
+	return policy.Store{Shared: l.store != nil, OnFailure: l.onFailure}
+}

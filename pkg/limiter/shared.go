@@ -130,6 +130,7 @@ func (c *charge) standInForStore(l *Limiter, now Instant, take bool) {
 	switch p.OnStoreFailure {
 	case policy.StoreFailureOpen:
 		c.outcome = Outcome{Admitted: true, Remaining: p.Burst}
+		c.taken = take && c.hits > 0 // of nobody's bucket
 		return
 	case policy.StoreFailureClosed:
 		c.outcome = Outcome{RetryAfter: standInWait}
@@ -150,7 +151,7 @@ func (c *charge) standInForStore(l *Limiter, now Instant, take bool) {
 // spent tells the shared limits of what was admitted in their place.
 func spent(charges []charge, now Instant) {
 	for i := range charges {
-		if c := &charges[i]; c.rule.shared != nil && c.answer == Away && c.taken {
+		if c := &charges[i]; c.rule.shared != nil && c.standIn != standInNone && c.taken {
 			c.rule.shared.Spent(c.key(), now, c.hits)
 		}
 	}

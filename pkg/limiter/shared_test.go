@@ -278,3 +278,49 @@ func TestIdentitiesOfNodes(t *testing.T) {
 		}
 	}
 }
+
+// TestAwayCounts holds that what on_store_failure admits is counted as allowed, and what it granted in nobody's bucket is given
+// back to none.
+func TestAwayCounts(t *testing.T) {
+	for _, on := range []policy.StoreFailure{policy.StoreFailureLocal, policy.StoreFailureShare, policy.StoreFailureOpen} {
+		s := newFakeStore(12)
+		s.away = true
+		l := withStore(t, s, shared("cluster", policy.ScopePerUser, 12, func(p *policy.Policy) { p.OnStoreFailure = on }))
+		r, err := l.Check(context.Background(), Query{Request: &RequestContext{UserID: "alice"}, Hits: 3, Refundable: true})
+		if err != nil || !r.Allowed {
+			t.Fatalf("%s: %+v %v", on, r, err)
+		}
+		if st := l.Stats(context.Background()).Policies[0]; st.Allowed != 1 || st.Refunded != 0 {
+			t.Errorf("%s: %+v", on, st)
+		}
+		if on == policy.StoreFailureOpen && (r.lease.first.rule != nil || len(s.spent) != 0) {
+			t.Errorf("%s holds %+v, and noted %v", on, r.lease, s.spent)
+		}
+	}
+}
+
+// TestOwnLimitsAway holds that limits which come with queries, and rules, do what policies do that say nothing of it.
+func TestOwnLimitsAway(t *testing.T) {
+	s := newFakeStore(12)
+	s.away = true
+	l, err := New(Options{Entries: MinEntries, Store: s, OnStoreFailure: policy.StoreFailureClosed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := l.CheckRateLimit(context.Background(), "k", 5, time.Hour); err != nil || r.Allowed {
+		t.Errorf("a query's own limit: %+v %v", r, err)
+	}
+	rule, err := l.NewRule(policy.Policy{Name: "r", Limit: 5, Window: time.Hour, Algorithm: policy.AlgorithmTokenBucket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := l.Check(context.Background(), Query{Rule: rule, Key: "k", Hits: 1}); err != nil || r.Allowed {
+		t.Errorf("a rule: %+v %v", r, err)
+	}
+	if err := l.Replace(policy.Document{Policies: []policy.Policy{shared("p", policy.ScopePerUser, 5, nil)}}); err != nil {
+		t.Fatal(err)
+	}
+	if r := ask(t, l, "alice", 1); r.Allowed {
+		t.Errorf("a policy: %+v", r)
+	}
+}

@@ -1,6 +1,7 @@
 package ratesync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,11 @@ func (s *Sharer) Run(ctx context.Context) error {
 	for range s.o.Workers {
 		workers.Go(func() error { s.work(ctx); return nil })
 	}
+	workers.Go(func() error { s.settle(ctx); return nil })
 	err := workers.Wait()
+	for range s.o.Workers {
+		s.slots <- struct{}{} // the last of those who call for themselves has the command timeout
+	}
 	s.drain()
 	return errors.Join(err, s.handBack(context.WithoutCancel(ctx)))
 }
@@ -36,18 +41,62 @@ func (s *Sharer) Run(ctx context.Context) error {
 // work is one worker: it takes what there is in the queues, those who wait first, into one call.
 func (s *Sharer) work(ctx context.Context) {
 	b := &batch{s: s}
-	for b.first(ctx) {
-		b.fill()
+	for b.collect(ctx) {
 		b.do(ctx)
+		<-s.slots
 	}
 	s.running.Store(false)
 }
 
-// first waits for what begins the next batch.
-func (b *batch) first(ctx context.Context) bool {
+// collect waits for what begins the next batch and for a slot, and adds what came meanwhile. One worker does at a time, so
+// that what waits for a slot waits in one batch.
+func (b *batch) collect(ctx context.Context) bool {
+	b.s.collecting <- struct{}{}
+	defer func() { <-b.s.collecting }()
+	if !b.first(ctx) {
+		return false
+	}
+	b.s.slots <- struct{}{}
+	b.fill()
+	return true
+}
+
+func (b *batch) clear() {
 	clear(b.leases)
 	clear(b.bundles)
 	b.ops, b.leases, b.bundles = b.ops[:0], b.leases[:0], b.bundles[:0]
+}
+
+// own lets who asks call the store himself while few do: a worker would be no faster, and has to be woken up.
+func (s *Sharer) own(j *job) bool {
+	if len(s.slots) >= s.direct {
+		return false
+	}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return false
+	}
+	defer func() { <-s.slots }()
+	if !s.running.Load() {
+		return false
+	}
+	b, ok := s.batches.Get().(*batch)
+	if !ok {
+		b = &batch{s: s}
+	}
+	b.clear()
+	b.now = s.skew.now()
+	b.add(j)
+	b.fill()
+	b.do(context.Background()) // what others wait for may be in it, and it has the command timeout
+	s.batches.Put(b)
+	return true
+}
+
+// first waits for what begins the next batch.
+func (b *batch) first(ctx context.Context) bool {
+	b.clear()
 	select {
 	case <-ctx.Done():
 		return false
@@ -171,6 +220,7 @@ func (b *batch) do(ctx context.Context) {
 
 func (b *batch) land(l *leaseInBatch, err error, now bucket.Ticks) {
 	s, r := b.s, b.replies[l.at]
+	err = cmp.Or(err, r.unanswered())
 	back := s.leases.Apply(&l.plan, r, err, now)
 	broken := err == nil && (r.Err != nil || !sane(l.flight.terms, &r))
 	if broken {
@@ -191,6 +241,9 @@ func (s *Sharer) call(ctx context.Context, ops []Op, replies []Reply) error {
 	})
 	if err != nil {
 		s.figures.failed.Add(1)
+		s.keep(ops)
+	} else {
+		s.resume()
 	}
 	return err
 }
@@ -228,6 +281,9 @@ func (s *Sharer) handBack(ctx context.Context) error {
 	for len(s.returns) > 0 {
 		all = append(all, <-s.returns)
 	}
+	for len(s.kept) > 0 {
+		all = append(all, <-s.kept)
+	}
 	s.leases.Unused(s.skew.now(), func(op Op) bool {
 		s.figures.returned.Add(op.Hits)
 		all = append(all, op)
@@ -256,12 +312,13 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	var owed []Debt
 	var err error
 	report := func() bool {
-		ops := make([]Op, len(owed))
+		ops, replies := make([]Op, len(owed)), make([]Reply, len(owed))
 		for i := range owed {
 			ops[i] = owed[i].Op
 		}
-		if err = s.report(ctx, ops); err != nil {
-			for _, d := range owed {
+		err = s.report(ctx, ops, replies)
+		for i, d := range owed {
+			if err != nil || replies[i].unanswered() != nil {
 				s.leases.Owe(d, now)
 			}
 		}
@@ -281,10 +338,9 @@ func (s *Sharer) Recover(ctx context.Context) error {
 	return err
 }
 
-func (s *Sharer) report(ctx context.Context, ops []Op) error {
+func (s *Sharer) report(ctx context.Context, ops []Op, replies []Reply) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.o.CommandTimeout, 100*time.Millisecond)) // nobody waits for it
 	defer cancel()
-	replies := make([]Reply, len(ops))
 	err := s.o.Executor.Do(ctx, s.o.Node, ops, replies)
 	if err != nil {
 		err = s.o.Executor.Do(ctx, s.o.Node, ops, replies) // by the same numbers, if only the answer was lost
@@ -293,11 +349,14 @@ func (s *Sharer) report(ctx context.Context, ops []Op) error {
 		return fmt.Errorf("reporting what was spent while the store was away: %w", err)
 	}
 	for i := range replies {
-		if replies[i].Err != nil {
+		switch {
+		case replies[i].unanswered() != nil: // one server of a cluster is away, for which the others need not wait
+			continue
+		case replies[i].Err != nil:
 			s.figures.broken.Add(1) // not owed any more: it will never be taken
 		}
+		s.figures.reported.Add(1)
 	}
-	s.figures.reported.Add(uint64(len(ops)))
 	return nil
 }
 

@@ -41,6 +41,7 @@ func (s *Sharer) join(t *Terms, k limiter.Key, hits uint64, deadline bucket.Tick
 	switch {
 	case f == nil:
 		f, queue = &flight{terms: t, key: k, done: make(chan struct{})}, true
+		t.users.Add(1)
 		s.flights[key] = f
 	case f.sent:
 		return f, false
@@ -68,6 +69,7 @@ func (s *Sharer) refill(t *Terms, k limiter.Key) {
 		return
 	}
 	f := &flight{terms: t, key: k, quiet: true, done: make(chan struct{})}
+	t.users.Add(1)
 	s.flights[key] = f
 	s.mu.Unlock()
 	select {
@@ -104,6 +106,7 @@ func (s *Sharer) land(f *flight, away, broken bool) {
 	f.sent = true
 	s.mu.Unlock()
 	f.away, f.broken = away, broken
+	s.leases.terms.leave(f.terms)
 	close(f.done)
 }
 
@@ -171,7 +174,7 @@ func (s *Sharer) undo(ops []Op, replies []Reply, err error) {
 	for i := range ops {
 		op, r := &ops[i], &replies[i]
 		taken := r.Err == nil && r.Admitted && (op.Group == 0 || group)
-		if err != nil {
+		if err != nil || r.unanswered() != nil {
 			// It is not known whether an unanswered take was done. What is in flight has a name, and may be given back even so.
 			taken = op.Grant != 0
 		}
@@ -187,3 +190,6 @@ type job struct {
 	flights []*flight
 	bundle  *bundle
 }
+
+// any tells whether it asks for anything.
+func (j *job) any() bool { return j.bundle != nil || len(j.flights) > 0 }

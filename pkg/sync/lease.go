@@ -1,8 +1,6 @@
 package ratesync
 
 import (
-	"math"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,8 +24,6 @@ const (
 	maxPause = 10 * time.Millisecond
 	// leaseGrowth is how much more than the last time a lease may ask for: a burst of two says little of demand.
 	leaseGrowth = 8
-	// maxTerms bounds the limits of different figures. Policies beyond it ask for each decision.
-	maxTerms = math.MaxUint16
 	// spendTries is how often a spender that lost its swap to others tries again, before it asks.
 	spendTries = 64
 )
@@ -54,82 +50,18 @@ type Leases struct {
 	era   atomic.Uint32 // counts how often all leases became void
 	seq   atomic.Uint32
 
-	mu    sync.Mutex
-	terms map[Limit]*Terms
-	list  atomic.Pointer[[]*Terms] // by index, from 1
+	terms termsList
 
 	dropped, forgotten atomic.Uint64
 }
 
 // NewLeases makes an empty table of them.
 func NewLeases(o LeaseOptions) *Leases {
-	l := &Leases{table: newLeaseTable(max(o.Entries, ways)), share: o.Share, terms: map[Limit]*Terms{}}
+	l := &Leases{table: newLeaseTable(max(o.Entries, ways)), share: o.Share}
 	l.seq.Store(o.Seq)
 	l.nodes.Store(1)
-	l.list.Store(&[]*Terms{nil})
+	l.terms.all = map[Limit]*Terms{}
 	return l
-}
-
-// Terms are one policy's limit as leases count by it.
-type Terms struct {
-	limit    Limit
-	bucket   bucket.Limit
-	most     float64 // that all nodes may hold
-	pause    bucket.Ticks
-	longest  bucket.Ticks // that anything is denied
-	index    uint16       // 0: no room for entries
-	splits   bool         // leases of it are possible
-	windowed bool
-}
-
-// Limit is what they are of.
-func (t *Terms) Limit() *Limit { return &t.limit }
-
-// Terms makes those of a limit, or finds them.
-func (l *Leases) Terms(limit Limit) (*Terms, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if t := l.terms[limit]; t != nil {
-		return t, nil
-	}
-	t, err := l.newTerms(limit)
-	if err != nil {
-		return nil, err
-	}
-	if list := *l.list.Load(); len(list) <= maxTerms {
-		t.index = uint16(len(list))
-		list = append(list, t) // beyond what readers of the list before look at
-		l.list.Store(&list)
-		l.terms[limit] = t
-	}
-	return t, nil
-}
-
-func (l *Leases) newTerms(limit Limit) (*Terms, error) {
-	t := &Terms{limit: limit}
-	window := limit.Window
-	switch limit.Algorithm {
-	case policy.AlgorithmFixedWindow, policy.AlgorithmSlidingWindow:
-		t.windowed = true
-		// Here a window's rate only says how debts decay.
-		window = min(window, bucket.DepthMax.Duration()/2)
-		fallthrough
-	case policy.AlgorithmTokenBucket:
-		t.splits = true
-	case policy.AlgorithmConcurrency:
-		window = min(window, policy.MaxLease)
-	}
-	var err error
-	if t.bucket, err = bucket.NewLimit(limit.Limit, window, limit.Burst); err != nil {
-		return nil, err
-	}
-	t.most = min(l.share*float64(limit.Burst), math.MaxUint32)
-	t.pause = min(ticksOf(maxPause), t.bucket.Depth/8)
-	t.longest = t.bucket.Depth
-	if limit.Algorithm == policy.AlgorithmSlidingWindow {
-		t.longest *= 2
-	}
-	return t, nil
 }
 
 func ticksOf(d time.Duration) bucket.Ticks {
@@ -274,7 +206,7 @@ func (e *leaseEntry) doubtful(wait, now bucket.Ticks) bool {
 func (l *Leases) Refund(t *Terms, k limiter.Key, now bucket.Ticks, o limiter.Outcome, hits uint64) (back uint64) {
 	switch {
 	case t.windowed && o.Grant != 0:
-		return hits // asked for without a lease: the store knows of which window they are
+		return hits // asked for without a lease: they are of a window by themselves
 	case t.windowed && bucket.Debt(o.Found[0], now) == 0:
 		return 0 // another window has begun: what is left of the last is gone
 	}

@@ -147,6 +147,9 @@ func words(id ID) (uint64, uint64) {
 
 // find is the entry of a bucket under these terms, and the state in which it was seen to be that; nil if there is none.
 func (t *leaseTable) find(k *limiter.Key, terms uint16) (*leaseEntry, state) {
+	if terms == 0 {
+		return nil, 0 // entries that nobody has keep their last name
+	}
 	id0, id1 := words(k.ID)
 	set := t.set(k.Hash)
 	for i := range set {

@@ -2,6 +2,7 @@ package ratesync
 
 import (
 	"github.com/weir-limiter/weir/pkg/bucket"
+	"github.com/weir-limiter/weir/pkg/limiter"
 )
 
 // SetBeat says when the last heartbeat was sent that the store took. If the one before is too old, the others have counted this
@@ -59,14 +60,14 @@ func (l *Leases) Void() {
 
 // each calls do for the entries that somebody has, until it says false.
 func (l *Leases) each(do func(*leaseEntry, state, *Terms) bool) {
-	list := *l.list.Load()
 	for i := range l.table.entries {
 		e := &l.table.entries[i]
 		s := e.load()
-		if s.terms() == 0 || int(s.terms()) >= len(list) {
+		t := l.terms.at(s.terms())
+		if t == nil {
 			continue
 		}
-		if !do(e, s, list[s.terms()]) {
+		if !do(e, s, t) {
 			return
 		}
 	}
@@ -130,7 +131,7 @@ func (l *Leases) Unused(now bucket.Ticks, yield func(Op) bool) {
 		if s.credit() == 0 {
 			return true
 		}
-		id, unused := e.name(), uint64(0)
+		id, full, unused := e.name(), e.full.Load(), uint64(0)
 		e.update(s.owner(), func(s state) state {
 			unused = l.credit(t, e, s, now)
 			return s.with(0)
@@ -138,6 +139,10 @@ func (l *Leases) Unused(now bucket.Ticks, yield func(Op) bool) {
 		if unused == 0 {
 			return true
 		}
-		return yield(Op{Verb: Return, ID: id, Limit: &t.limit, Hits: unused})
+		op := Op{Verb: Return, ID: id, Limit: &t.limit, Hits: unused}
+		if t.windowed {
+			op.Grant = t.grantOf(limiter.Outcome{Found: [2]bucket.Ticks{windowEnd(full)}})
+		}
+		return yield(op)
 	})
 }

@@ -128,6 +128,9 @@ func (l *Leases) Apply(p *LeasePlan, r Reply, err error, now bucket.Ticks) (back
 		return 0
 	}
 	end := p.sent + ticksOf(r.Good)
+	if t.windowed && r.Granted > 0 {
+		t.saw(r.Grant, end)
+	}
 	granted := r.Granted
 	switch {
 	case t.windowed && bucket.Debt(windowEnd(packWindow(end, 0)), now) == 0:

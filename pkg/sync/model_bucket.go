@@ -142,7 +142,9 @@ func (s *modelBucket) wait(o *operation) float64 {
 func (s *modelBucket) lend(t *modelTurn, o *operation, f *figures) {
 	if late, same := s.lease.late(s.known, o.seq); late {
 		if same {
-			f.granted = s.lease.got
+			if f.granted = s.lease.got; f.granted == 0 && o.hits > 0 {
+				f.wait = s.wait(o)
+			}
 		}
 		return
 	}

@@ -194,8 +194,15 @@ func (s *modelWindow) giveBack(o *operation, n, w float64) bool {
 func (s *modelWindow) lend(t *modelTurn, o *operation, f *figures) {
 	good := s.w + o.p1 - t.now
 	if late, same := s.lease.late(s.known, o.seq); late {
-		if same && s.lease.of == s.w {
+		switch {
+		case !same:
+		case s.lease.of == s.w && s.lease.got > 0:
 			f.granted, f.good, f.grant = s.lease.got, good, s.w
+		case o.hits == 0:
+		case s.c+o.hits <= o.p2-s.covered(t, o):
+			f.wait = 1 // there is something by now, for the next lease
+		default:
+			f.wait = s.wait(t, o)
 		}
 		return
 	}

@@ -46,8 +46,12 @@ func TestEpoch(t *testing.T) {
 		t.Error("a report in another epoch counts")
 	}
 	e.Report("a")
-	if e.Granting(at(399)) || !e.Granting(at(400)) {
-		t.Error("not exactly when it is 500 ms old")
+	rested := int(EpochRest.Milliseconds()) - 100
+	if e.Granting(at(rested-1)) || !e.Granting(at(rested)) {
+		t.Error("not exactly when it is EpochRest old")
+	}
+	if EpochRest < BeatEvery+BeatEvery/20+100*time.Millisecond {
+		t.Error("over before the heartbeat by which the last node hears of it, and its report")
 	}
 	if e.Saw("a", time.Hour, at(5000)); !e.Granting(at(5000)) {
 		t.Error("an old epoch, and not granting")

@@ -34,7 +34,7 @@ const (
 	Look
 	// Lease gives Back what the node has left of its last lease, then takes Want, or as much of it as there is, but nothing
 	// if that is less than Hits. token_bucket, fixed_window and sliding_window alone. The same Seq again gets the same
-	// grant, and takes nothing: the first answer was lost.
+	// grant, and takes nothing: the first answer was lost. If it was none it is told how long to wait from now on.
 	Lease
 	// Return gives back Hits that were taken or leased: those of Grant. Of a window that is over nothing comes back.
 	Return
@@ -61,7 +61,8 @@ type Op struct {
 
 // Reply is what came of an [Op].
 type Reply struct {
-	// Err is why this operation alone was not done: [ErrState]. The others of the call were.
+	// Err is why this operation alone was not done: [ErrState]. The others of the call were. With another error it is not known
+	// whether it was: a server of several did not answer.
 	Err      error
 	Admitted bool   // Take, Look
 	Granted  uint64 // Lease: tokens that the node has now
@@ -82,6 +83,14 @@ type Reply struct {
 	Total uint64
 }
 
+// unanswered is an Err that leaves open whether it was done.
+func (r *Reply) unanswered() error {
+	if _, ok := errors.AsType[*Error](r.Err); ok {
+		return r.Err
+	}
+	return nil
+}
+
 // ErrState says that what the store has under a bucket's key is not what weir keeps there: another type, or figures out of
 // range. Nothing was changed.
 var ErrState = errors.New("the store has something else under the key of a bucket")
@@ -91,4 +100,11 @@ type Executor interface {
 	// Do does the operations in their order, in one round trip to each server that is concerned, and replies to each; node
 	// is whose leases they are. An error means that it is not known which were done.
 	Do(ctx context.Context, node string, ops []Op, replies []Reply) error
+}
+
+// Prompt is an [Executor] whose Do returns as soon as its context is done, so that who has to wait may call it himself.
+type Prompt interface {
+	Executor
+	// Prompt tells whether it is one, as it is set up.
+	Prompt() bool
 }

@@ -28,13 +28,18 @@ type Redis struct {
 	prefix  string
 	timeout time.Duration
 	secrets []string
+	servers servers
 	clock   func() int64 // of tests: the time that scripts are given; nil: Redis' own
 
 	commands, keys, trips, kept atomic.Uint64
 	errors                      [classes]atomic.Uint64
 }
 
-var _ Executor = (*Redis)(nil)
+var _ Prompt = (*Redis)(nil)
+
+// Prompt implements [Prompt]: connections heed a context's deadline, and what makes them is waited for no longer. The client of a
+// cluster has ways to wait for others that learn where its slots are.
+func (r *Redis) Prompt() bool { return !r.cluster }
 
 // Client is the client that decisions go through, with their timeouts.
 func (r *Redis) Client() redis.UniversalClient { return r.client }
@@ -64,8 +69,8 @@ func (r *Redis) key(f family, id *ID) string {
 }
 
 // Do implements [Executor]: one pipeline of script calls to each server, and a second one to a server that does not know
-// the scripts yet. If only some of the servers failed, Err of the operations that they have says so, the others are done,
-// and the error is that of one of them.
+// the scripts yet. If only some of the servers of a cluster failed, Err of the operations that they have says so, an [Error],
+// and the others are done: there is no error of all then.
 func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) error {
 	switch {
 	case len(replies) < len(ops):
@@ -73,8 +78,11 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 	case len(node) > maxNode:
 		return fmt.Errorf("the name of a node has %d bytes (at most %d)", len(node), maxNode)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
+	if by, has := ctx.Deadline(); !has || time.Until(by) > r.timeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+	}
 	prepared := make([]operation, len(ops))
 	for i := range ops {
 		var err error
@@ -87,11 +95,20 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 	if len(calls) == 0 {
 		return nil
 	}
-	err := r.send(ctx, calls)
+	sent := r.rest(ctx, calls)
+	r.send(ctx, sent)
+	r.tell(sent)
+	var err error
+	answers := len(calls) - len(sent) // which were not asked for say nothing of the store
 	for i := range calls {
-		if failed := r.read(&calls[i], replies); failed != nil && err == nil {
+		if failed := r.read(&calls[i], replies); failed == nil {
+			answers++
+		} else if err == nil {
 			err = failed
 		}
+	}
+	if r.cluster && answers != 0 {
+		err = nil
 	}
 	if parts := scattered(calls, prepared); len(parts) != 0 {
 		r.undo(ctx, node, ops, replies, parts)
@@ -100,7 +117,10 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 }
 
 // send does the calls, and those of unknown scripts once more with the scripts themselves.
-func (r *Redis) send(ctx context.Context, calls []scriptCall) error {
+func (r *Redis) send(ctx context.Context, calls []scriptCall) {
+	if len(calls) == 0 {
+		return
+	}
 	r.pipeline(ctx, calls)
 	var unknown []scriptCall
 	for i := range calls {
@@ -114,24 +134,34 @@ func (r *Redis) send(ctx context.Context, calls []scriptCall) error {
 	}
 	for i := range calls {
 		if err := calls[i].cmd.Err(); err != nil {
-			return r.failed(err)
+			r.errors[Classify(err)].Add(1) // once: it is one failure, whatever it took with it
+			return
 		}
 	}
-	return nil
 }
 
 // pipeline leaves what came of each call in it.
 func (r *Redis) pipeline(ctx context.Context, calls []scriptCall) {
 	r.trips.Add(1)
 	r.commands.Add(uint64(len(calls)))
+	for i := range calls {
+		r.keys.Add(uint64(calls[i].keys))
+	}
+	if r.cluster {
+		r.each(ctx, calls)
+		return
+	}
+	r.together(ctx, calls)
+}
+
+// together does calls in one pipeline.
+func (r *Redis) together(ctx context.Context, calls []scriptCall) {
 	if len(calls) == 1 {
-		r.keys.Add(uint64(calls[0].keys))
 		_ = r.client.Process(ctx, calls[0].cmd) // the command has the error
 		return
 	}
 	pipe := r.client.Pipeline()
 	for i := range calls {
-		r.keys.Add(uint64(calls[i].keys))
 		_ = pipe.Process(ctx, calls[i].cmd) // queues it
 	}
 	_, _ = pipe.Exec(ctx) // as above
@@ -163,8 +193,9 @@ func (r *Redis) read(c *scriptCall, replies []Reply) error {
 type scriptCall struct {
 	script *script
 	keys   int
-	ops    []int // which of the call's operations, in their order
-	brief  bool  // taking, whose reply has no more than a Take needs
+	ops    []int  // which of the call's operations, in their order
+	brief  bool   // taking, whose reply has no more than a Take needs
+	server string // of a cluster
 	cmd    *redis.IntSliceCmd
 	args   []any
 }
@@ -214,11 +245,4 @@ func (r *Redis) wrap(err error) error {
 		text = strings.ReplaceAll(text, s, "***")
 	}
 	return &Error{Class: Classify(err), text: text, err: err}
-}
-
-// failed is wrap, and counts.
-func (r *Redis) failed(err error) error {
-	wrapped := r.wrap(err)
-	r.errors[Classify(err)].Add(1)
-	return wrapped
 }

@@ -36,6 +36,9 @@ const (
 	maxAsks    = 4096 // questions, beyond which the store counts as away
 	maxRefills = 1024 // leases that nobody waits for
 	maxReturns = 4096 // that others will miss only as unused
+	// maxOwn is how many calls there may be for one who asks to make another: so few cost him two changes of goroutine less, and
+	// more of them would each go alone where workers put several into one.
+	maxOwn = 2
 	// stopTimeout is how long a clean stop may take to hand back what was not used.
 	stopTimeout = time.Second
 )
@@ -70,9 +73,17 @@ type Sharer struct {
 	started atomic.Bool
 	lost    atomic.Bool // the store's data
 
+	// slots has one for each call to the store that there may be; collecting is held by the worker that waits for one.
+	slots      chan struct{}
+	collecting chan struct{}
+	direct     int // calls up to which who asks makes his own: see Sharer.own; 0: none
+	batches    sync.Pool
+
 	asks    chan *job
 	refills chan *flight
 	returns chan Op
+	kept    chan Op     // returns that had no answer: see keep
+	owing   atomic.Bool // something was spent since settle looked
 
 	timers  sync.Pool
 	mu      sync.Mutex
@@ -97,12 +108,17 @@ func NewSharer(o SharerOptions) (*Sharer, error) {
 	setDefault(&o.Workers, DefaultWorkers)
 	seed := maphash.MakeSeed() // drawn, so that a restarted node repeats neither leases nor names
 	s := &Sharer{
-		o:       o,
-		leases:  NewLeases(LeaseOptions{Entries: o.Entries, Share: o.LeaseShare, Seq: uint32(maphash.String(seed, "leases"))}),
+		o:      o,
+		leases: NewLeases(LeaseOptions{Entries: o.Entries, Share: o.LeaseShare, Seq: uint32(maphash.String(seed, "leases"))}),
+		slots:  make(chan struct{}, o.Workers), collecting: make(chan struct{}, 1),
 		asks:    make(chan *job, maxAsks),
 		refills: make(chan *flight, maxRefills),
 		returns: make(chan Op, maxReturns),
+		kept:    make(chan Op, maxReturns),
 		flights: map[flightKey]*flight{},
+	}
+	if p, ok := o.Executor.(Prompt); ok && p.Prompt() {
+		s.direct = min(maxOwn, o.Workers)
 	}
 	s.grants.Store(maphash.String(seed, "grants"))
 	if s.skew.clock = o.Clock; o.Clock == nil {
@@ -169,20 +185,24 @@ type shared struct {
 	leased bool // if its burst lets it be
 }
 
+// ruleScope is the scope of limits that requests name rather than are found by: see [limiter.Limiter.NewRule].
+const ruleScope = "rule"
+
 // Share makes the shared limit of a policy whose consistency is strict or leased.
 func (s *Sharer) Share(p policy.Policy) (limiter.Shared, error) {
 	leased := p.Consistency == policy.ConsistencyLeased
 	if !leased && p.Consistency != policy.ConsistencyStrict {
 		return nil, fmt.Errorf("consistency %q asks no store (use strict or leased)", p.Consistency)
 	}
-	terms, err := s.leases.Terms(Limit{p.Algorithm, p.Limit, p.Window, p.Burst})
+	own := p.Name == limiter.OwnPolicy || p.Scope == ruleScope
+	h, err := useFor(s.leases, Limit{p.Algorithm, p.Limit, p.Window, p.Burst}, own, func(t *Terms) *shared { return &shared{s, t, leased} })
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", p.Name, err)
 	}
-	if leased && !terms.splits {
+	if leased && !h.terms.splits {
 		return nil, fmt.Errorf("policy %s: algorithm %s can't be leased (set consistency: strict)", p.Name, p.Algorithm)
 	}
-	return &shared{s, terms, leased}, nil
+	return h, nil
 }
 
 // ActsStrict tells whether a shared limit asks for each decision now, though its consistency is leased: its burst is too small
@@ -221,7 +241,7 @@ func (h *shared) Peek(k limiter.Key, now limiter.Instant, hits uint64) (limiter.
 
 // strict knows nothing by itself but what no bucket ever holds.
 func (h *shared) strict(k limiter.Key, now limiter.Instant, hits uint64) (limiter.Outcome, limiter.Answer) {
-	if hits > h.terms.limit.Burst {
+	if hits > h.terms.limit.Burst || h.Releasing() && hits > maxFlightHits {
 		return limiter.Outcome{Remaining: h.terms.limit.Burst, RetryAfter: limiter.Never}, limiter.Decided
 	}
 	return limiter.Outcome{}, h.s.ask(k, now)
@@ -246,11 +266,7 @@ func (h *shared) Refund(k limiter.Key, now limiter.Instant, o limiter.Outcome, h
 	case h.terms.limit.Algorithm == policy.AlgorithmLeakyBucket && o.Found[0] == 0:
 		o.Grant = 0 // any place, and not only the last: see limiter.Limiter.refund
 	}
-	h.s.giveBack(Op{Verb: Return, ID: k.ID, Limit: &h.terms.limit, Hits: back, Grant: o.Grant})
-}
-
-func (h *shared) Spent(k limiter.Key, now limiter.Instant, hits uint64) {
-	h.s.leases.Spent(h.terms, k, now.Ticks, hits)
+	h.s.giveBack(Op{Verb: Return, ID: k.ID, Limit: &h.terms.limit, Hits: back, Grant: h.terms.grantOf(o)})
 }
 
 // giveBack lets a return ride along with what is asked next. One too many is lost: the others admit less.

@@ -58,21 +58,23 @@ func (s *Sharer) Ask(ctx context.Context, all []limiter.Asking) {
 	var few [8]askedPart
 	q := question{s: s, all: all, parts: append(few[:0], make([]askedPart, len(all))...), deadline: now + ticksOf(s.o.CommandTimeout)}
 	if q.begin() && s.ready() {
-		q.timer = s.timer()
 		q.run(ctx, now)
-		q.timer.Stop()
-		s.timers.Put(q.timer)
+		if q.timer != nil {
+			q.timer.Stop()
+			s.timers.Put(q.timer)
+		}
 	}
 	q.finish(s.skew.now())
 }
 
-// timer is one that fires after the command timeout. They are used again: a question needs one for a millisecond.
-func (s *Sharer) timer() *time.Timer {
+// timer is one that fires at the deadline. They are used again: a question needs one for a millisecond.
+func (s *Sharer) timer(deadline bucket.Ticks) *time.Timer {
+	left := roundUp(bucket.Debt(deadline, s.skew.now()))
 	if t, ok := s.timers.Get().(*time.Timer); ok {
-		t.Reset(s.o.CommandTimeout)
+		t.Reset(left)
 		return t
 	}
-	return time.NewTimer(s.o.CommandTimeout)
+	return time.NewTimer(left)
 }
 
 // begin finds out whose limits they are.
@@ -93,7 +95,9 @@ func (q *question) run(ctx context.Context, now bucket.Ticks) {
 		if !q.here(now) {
 			return
 		}
-		if !q.s.enqueue(q.job(now)) {
+		j := q.job(now)
+		own := q.rounds == 0 && j.any() && q.s.own(j) // later there is less time than a call may take
+		if !own && !q.s.enqueue(j) {
 			q.s.figures.busy.Add(1)
 			q.bundle = nil
 			return
@@ -194,7 +198,7 @@ func (s *Sharer) op(a *limiter.Asking, h *shared) Op {
 
 // enqueue hands a job to the workers, unless too many wait.
 func (s *Sharer) enqueue(j *job) bool {
-	if j.bundle == nil && len(j.flights) == 0 {
+	if !j.any() {
 		return true // others have asked for all of it
 	}
 	select {
@@ -226,6 +230,9 @@ func (q *question) waitFor(ctx context.Context, done <-chan struct{}) bool {
 	case <-done:
 		return true
 	default:
+	}
+	if q.timer == nil {
+		q.timer = q.s.timer(q.deadline)
 	}
 	select {
 	case <-done:
@@ -271,7 +278,9 @@ func (q *question) reply(a *limiter.Asking, p *askedPart, now bucket.Ticks) {
 	}
 	op, r := &b.ops[p.op], &b.replies[p.op]
 	if r.Err != nil || !sane(p.h.terms, r) {
-		q.s.figures.broken.Add(1)
+		if r.unanswered() == nil {
+			q.s.figures.broken.Add(1)
+		}
 		p.state = partAway
 		return
 	}
@@ -344,7 +353,7 @@ func (q *question) release(now bucket.Ticks) {
 	for i := len(q.parts) - 1; i >= 0; i-- {
 		if a, p := &q.all[i], &q.parts[i]; p.leased {
 			back := q.s.leases.Refund(p.h.terms, a.Key, now, a.Outcome, a.Hits)
-			q.s.giveBack(Op{Verb: Return, ID: a.Key.ID, Limit: &p.h.terms.limit, Hits: back})
+			q.s.giveBack(Op{Verb: Return, ID: a.Key.ID, Limit: &p.h.terms.limit, Hits: back, Grant: p.h.terms.grantOf(a.Outcome)})
 		}
 	}
 	if b := q.bundle; b != nil && b.answered() {

@@ -101,9 +101,14 @@ func (s *store) do(args ...string) string {
 }
 
 // operations is how many scripts Redis has run for nodes: what is done within them is no round trip.
-func (s *store) operations() (n int) {
+func (s *store) operations() int {
 	s.t.Helper()
-	for line := range strings.Lines(s.do("INFO", "commandstats")) {
+	return scriptsRun(s.do("INFO", "commandstats"))
+}
+
+// scriptsRun reads it from what Redis says of its commands.
+func scriptsRun(info string) (n int) {
+	for line := range strings.Lines(info) {
 		for _, command := range []string{"evalsha", "eval"} {
 			var calls int
 			if _, err := fmt.Sscanf(line, "cmdstat_"+command+":calls=%d,", &calls); err == nil {

@@ -260,7 +260,7 @@ func TestSlowAnswerOutlastsTheStall(t *testing.T) {
 		w.(http.Flusher).Flush()
 		<-rest
 		_, _ = io.WriteString(w, "b")
-	}, Options{StallTimeout: 30 * time.Millisecond})
+	}, Options{StallTimeout: 300 * time.Millisecond}) // longer than a busy machine keeps the proxy from running once it has read the body
 	answer, err := r.client.Post(r.url, "", strings.NewReader("all of it"))
 	if err != nil {
 		t.Fatal(err)

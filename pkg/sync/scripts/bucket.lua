@@ -84,7 +84,9 @@ do
   bucket[2] = function(s, o, r)
     local ago = late(s, o.seq)
     if ago then
-      if ago == 0 then out[r + 2] = s.got end -- an older one is answered to nobody
+      if ago > 0 then return end -- an older one is answered to nobody
+      out[r + 2] = s.got
+      if s.got == 0 and o.hits > 0 then out[r + 5] = o.hits > o.p2 and NEVER or wait(s, o, o.hits) end
       return
     end
     local back = min(o.back, s.d)

@@ -67,7 +67,7 @@ for i = 3, #ARGV do
   if not good then
     status, d = 2, burst
   else
-    local write, short, field, value = false, false, nil, nil
+    local write, short, late, field, value = false, false, false, nil, nil
     if verb <= 1 then -- Take, Look
       if d + hits <= burst then
         status = 1
@@ -77,8 +77,9 @@ for i = 3, #ARGV do
       end
     elseif verb == 2 then -- Lease
       local ago = seen and seq ~= 0 and (seen - seq) % 4294967296
-      if ago and ago < 1024 then
-        if ago == 0 then granted = got end -- an older one is answered to nobody
+      late = ago and ago < 1024
+      if late then
+        if ago == 0 then granted, short = got, got == 0 and hits > 0 end -- an older one is answered to nobody
       else
         back = min(back, d)
         if seq ~= 0 then back = min(back, got or 0) end
@@ -109,7 +110,7 @@ for i = 3, #ARGV do
         wait = max(1, ceil((d + hits - burst) / rate))
         if d - wait * rate + hits > burst then wait = wait + 1 end
       end
-      write = write or behind and verb ~= 1
+      write = write or behind and verb ~= 1 and not late
     end
     if verb == 2 and write then d = d + granted end
     if write then

@@ -134,7 +134,12 @@ do
     local good = s.w + o.p1 - now
     local ago = late(s, o.seq)
     if ago then
-      if ago == 0 and s.of == s.w then out[r + 2], out[r + 7], out[r + 9] = s.got, good, s.w end
+      if ago > 0 then return end
+      if s.of == s.w and s.got > 0 then
+        out[r + 2], out[r + 7], out[r + 9] = s.got, good, s.w
+      elseif o.hits > 0 then
+        out[r + 5] = s.c + o.hits <= o.p2 - covered(s, o) and 1 or wait(s, o)
+      end
       return
     end
     local given
