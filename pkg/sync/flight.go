@@ -77,7 +77,7 @@ func (s *Sharer) refill(t *Terms, k limiter.Key) {
 		s.figures.refills.Add(1)
 	default:
 		s.figures.busy.Add(1)
-		s.land(f, true, false)
+		s.abort(f) // unless somebody has joined and sent it by now
 	}
 }
 

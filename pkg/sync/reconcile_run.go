@@ -158,7 +158,7 @@ func (r *Reconciling[S]) round(ctx context.Context, last *bucket.Ticks) {
 				replies[k] = Reply{Err: err}
 			}
 			for k := i; k < end && err == nil; k++ {
-				if replies[k].Err != nil {
+				if replies[k].Err != nil && replies[k].unanswered() == nil {
 					r.o.Errors(ReconcileError{core.PolicyOf(k), replies[k].Err})
 				}
 			}

@@ -83,6 +83,7 @@ func TestKernelNodeFaults(t *testing.T) {
 		settle = 2 * time.Second // after the daemon is back
 		after  = 2 * time.Second
 	)
+	t.Parallel()
 	for _, f := range []struct {
 		name  string
 		begin func(*node) (end func())
