@@ -120,7 +120,7 @@ func (r *Reconciling[S]) Run(ctx context.Context) error {
 			r.round(context.WithoutCancel(ctx), &last)
 			return nil
 		case a := <-r.announced:
-			r.o.Core.Announce(a.source, a.used)
+			r.o.Core.Announce(r.o.Clock(), a.source, a.used)
 		case do := <-r.commands:
 			do()
 		case <-first.C:
