@@ -28,10 +28,10 @@ const (
 	faultBurst = 150.0
 	faultAsked = 4 * faultLimit // a second, of each policy, by all nodes: more than all of them may admit
 
-	faultBegins = 2 * time.Second
-	faultLasts  = 4 * time.Second
+	faultBegins = 1500 * time.Millisecond
+	faultLasts  = 3 * time.Second
 	faultSettle = 2 * time.Second // until limits are shared again
-	faultAfter  = 3 * time.Second
+	faultAfter  = 2 * time.Second
 )
 
 // fault is what may happen to Redis.
@@ -57,7 +57,7 @@ var faults = []fault{
 		s.kill()
 		return s.start
 	}},
-	{name: "frozen", always: true, begin: func(s *store) func() {
+	{name: "frozen", begin: func(s *store) func() {
 		s.signal(unix.SIGSTOP)
 		return func() { s.signal(unix.SIGCONT) }
 	}},
@@ -82,9 +82,9 @@ var faults = []fault{
 // onFailure is how many times its limit a policy admits a second while Redis is away: three nodes for themselves, or
 // together; what is saved up of the bursts comes on top.
 var onFailure = map[string]struct{ least, most float64 }{
-	"leased-local":  {2.5, 4},
-	"leased-share":  {0.85, 1.5},
-	"strict-local":  {2.5, 4},
+	"leased-local":  {2.5, 4.5},
+	"leased-share":  {0.85, 1.6},
+	"strict-local":  {2.5, 4.5},
 	"strict-open":   {0.9 * faultAsked / faultLimit, 1.05 * faultAsked / faultLimit},
 	"strict-closed": {0, 0},
 }

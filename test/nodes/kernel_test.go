@@ -100,7 +100,7 @@ func TestKernelAlone(t *testing.T) {
 // TestKernelFlood is a flood of forged sources, each of which reaches its part of so low a limit with its first packet: Redis
 // hears of no more of them than its cap.
 func TestKernelFlood(t *testing.T) {
-	const rate, lasts = 100_000.0, 5 * time.Second
+	const rate, lasts = 100_000.0, 3 * time.Second
 	r := newRig(t, strings.Replace(kernelConfiguration, "limit: 2000, window: 1s, burst: 400", "limit: 10, window: 1s, burst: 5", 1))
 	r.start()
 	operations, busy := r.redis.operations(), r.redis.busy()

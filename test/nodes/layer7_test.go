@@ -17,7 +17,7 @@ policies:
 
 // TestLeased holds the bound of leases, and that they leave little of the limit unused, however the load is spread.
 func TestLeased(t *testing.T) {
-	const limit, burst, eps, lasts = 600.0, 600.0, 0.1, 5 * time.Second
+	const limit, burst, eps, lasts = 600.0, 600.0, 0.1, 3 * time.Second
 	r := newRig(t, layer7Configuration)
 	r.start()
 	for _, c := range []struct {
@@ -49,7 +49,7 @@ func TestLeased(t *testing.T) {
 
 // TestStrict holds the bound of what is asked for each decision.
 func TestStrict(t *testing.T) {
-	const limit, burst, lasts = 300.0, 60.0, 5 * time.Second
+	const limit, burst, lasts = 300.0, 60.0, 3 * time.Second
 	r := newRig(t, layer7Configuration)
 	r.start()
 	before, began := r.redis.operations(), time.Now()
