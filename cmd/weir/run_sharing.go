@@ -143,14 +143,21 @@ func (s *sharing) Do(ctx context.Context, call func(context.Context) error) erro
 	return s.guard.Do(ctx, call)
 }
 
-// makePolicyCache makes the directory of the file that keeps the cluster's policies.
-func makePolicyCache(c *config.Config) error {
+// makePolicyCache makes the directory of the file that keeps the cluster's policies. That the one which nobody has named can't be
+// made is no reason not to start: the daemon runs as any user.
+func makePolicyCache(c *config.Config, log *slog.Logger) error {
 	if c.Fallback.PolicyCache == "" {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(c.Fallback.PolicyCache), 0o755); err != nil {
-		return fmt.Errorf(`fallback.policy_cache: %w (name a file where weir may write, or "" to keep none)`, err)
+	err := os.MkdirAll(filepath.Dir(c.Fallback.PolicyCache), 0o755)
+	if err == nil {
+		return nil
 	}
+	err = fmt.Errorf(`fallback.policy_cache: %w (name a file where weir may write, or "" to keep none)`, err)
+	if c.Fallback.PolicyCache != config.DefaultPolicyCache(c.Redis.KeyPrefix) {
+		return err
+	}
+	log.Warn("the cluster's policies can't be kept on disk, and a start without Redis will not have them", "error", err)
 	return nil
 }
 

@@ -74,7 +74,7 @@ func openDaemon(ctx context.Context, e *env, o runOptions, log *slog.Logger) (_ 
 		}
 	}
 	if d.sharing != nil {
-		if err := makePolicyCache(c); err != nil {
+		if err := makePolicyCache(c, log); err != nil {
 			return nil, err
 		}
 		d.openClusterPolicies(d.sharing.slow, d.sharing.name)

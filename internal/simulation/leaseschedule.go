@@ -15,7 +15,8 @@ import (
 type LeaseSchedule struct {
 	LeaseConfig
 	Length  time.Duration
-	Least   float64 // of burst + rate * t that has to be admitted
+	Least   float64       // of burst + rate * t that has to be admitted
+	Busy    time.Duration // that t; 0: Length
 	events  []leaseEvent
 	traffic []stream
 }
@@ -159,12 +160,12 @@ func DrawLoss(seed uint64, mutation LeaseMutation) *LeaseSchedule {
 func DrawMute(seed uint64, mutation LeaseMutation) *LeaseSchedule {
 	r := rand.New(rand.NewPCG(seed, 0x6d757465))
 	limit := uint64(500 + r.IntN(1500))
-	s := &LeaseSchedule{Length: 8 * time.Second, Least: 0.9, LeaseConfig: LeaseConfig{
+	s := &LeaseSchedule{Length: 9 * time.Second, Busy: 6 * time.Second, Least: 0.9, LeaseConfig: LeaseConfig{
 		Seed: seed, Nodes: 2 + r.IntN(3), Delay: 2 * Step, Limits: tokens(limit, limit), Mutation: mutation,
 	}}
-	s.traffic = []stream{{rate: 5 * float64(limit), period: s.Length, on: 1}}
+	s.traffic = []stream{{rate: 4 * float64(limit), period: s.Length, on: 2. / 3, shift: s.Busy}} // once the nodes know each other
 	mute := 0.1 + 0.05*r.Float64()
-	s.add(2*time.Second, fmt.Sprintf("%.0f %% of answers are lost", 100*mute), func(c *LeaseCluster) { c.faults.mute = mute })
+	s.add(3*time.Second, fmt.Sprintf("%.0f %% of answers are lost", 100*mute), func(c *LeaseCluster) { c.faults.mute = mute })
 	return s
 }
 
@@ -200,7 +201,11 @@ func (s *LeaseSchedule) Run() (*LeaseCluster, error) {
 
 // used is the part of a source's limit that was admitted.
 func (s *LeaseSchedule) used(c *LeaseCluster, source int) float64 {
-	return c.Meters[source].Admitted / (float64(c.Limits[source].Burst) + c.rate(source)*s.Length.Seconds())
+	busy := s.Busy
+	if busy == 0 {
+		busy = s.Length
+	}
+	return c.Meters[source].Admitted / (float64(c.Limits[source].Burst) + c.rate(source)*busy.Seconds())
 }
 
 func (s *LeaseSchedule) arrivals(c *LeaseCluster, node, source int) int {

@@ -177,7 +177,7 @@ func (n *Node) announce(source int, admitted uint32) {
 	}
 	s := ratesync.Source[int]{Policy: p, At: source}
 	binary.BigEndian.PutUint64(s.ID[:], uint64(source))
-	n.core.Announce(s, 1<<shift)
+	n.core.Announce(n.clock(), s, 1<<shift)
 }
 
 // table is a node's, as its daemon sees it.

@@ -87,6 +87,9 @@ func headersOf(p policy.Policy) []Header {
 // its algorithm.
 func (l *Limiter) NewRule(p policy.Policy) (*Rule, error) {
 	p.Scope = "rule"
+	if p.Consistency == "" && l.algorithms[p.Algorithm] != nil {
+		p.Consistency = policy.ConsistencyLocal // see admit
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.ruleCounters[p.Name]

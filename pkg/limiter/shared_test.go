@@ -324,3 +324,20 @@ func TestOwnLimitsAway(t *testing.T) {
 		t.Errorf("a policy: %+v", r)
 	}
 }
+
+// TestRuleOfOwnAlgorithm holds that a rule by an algorithm of the program's own is counted here, as no store knows it.
+func TestRuleOfOwnAlgorithm(t *testing.T) {
+	s := newFakeStore(1)
+	l, err := New(Options{Entries: MinEntries, Store: s, Algorithms: map[policy.Algorithm]NewAlgorithm{policy.AlgorithmTokenBucket: newTokenBucket}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule, err := l.NewRule(policy.Policy{Name: "r", Limit: 5, Window: time.Hour, Algorithm: policy.AlgorithmTokenBucket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Check(context.Background(), Query{Rule: rule, Key: "k", Hits: 3})
+	if err != nil || !r.Allowed || r.Remaining != 2 || len(s.asked) != 0 {
+		t.Errorf("%+v %v, and the store was asked %d times", r, err, len(s.asked))
+	}
+}

@@ -320,6 +320,7 @@ func (s *Sharer) Recover(ctx context.Context) error {
 		for i, d := range owed {
 			if err != nil || replies[i].unanswered() != nil {
 				s.leases.Owe(d, now)
+				s.owing.Store(true) // to one server of a cluster, which is away, if not to all
 			}
 		}
 		owed = owed[:0]

@@ -3,10 +3,10 @@ package ratesync
 import "time"
 
 // EpochRest is how old an epoch has to be before nodes grant from the store: time for the others to report what they hold. A
-// node that never missed the store hears of the loss by its next heartbeat, which is sent 1.05 s after the last at the latest;
-// the rest is for its report. After an outage probes find the store within half a second, so that limits are shared again
+// node that never missed the store hears of the loss by its next heartbeat, which is sent half a second after the
+// last; the rest is for its report. After an outage probes find the store within half a second, so that limits are shared again
 // within two seconds even so.
-const EpochRest = 1200 * time.Millisecond
+const EpochRest = 700 * time.Millisecond
 
 // Epoch is a node's view of the store's data. The store makes a new epoch when it has none: what it knew is lost, and its
 // buckets are full ones that should not be. A node then grants nothing from the store until it has reported its debts, and

@@ -77,7 +77,7 @@ func (s *Sharer) refill(t *Terms, k limiter.Key) {
 		s.figures.refills.Add(1)
 	default:
 		s.figures.busy.Add(1)
-		s.land(f, true, false)
+		s.abort(f) // unless somebody has joined and sent it by now
 	}
 }
 
@@ -118,6 +118,7 @@ type bundle struct {
 	deadline bucket.Ticks
 	state    atomic.Uint32
 	done     chan struct{}
+	one      [1]Reply // replies, of most
 }
 
 const (
@@ -136,7 +137,11 @@ func newBundle(ops []Op, deadline bucket.Ticks) *bundle {
 			ops[i].Group = 0 // one alone is no group
 		}
 	}
-	return &bundle{ops: ops, replies: make([]Reply, len(ops)), deadline: deadline, done: make(chan struct{})}
+	b := &bundle{ops: ops, deadline: deadline, done: make(chan struct{})}
+	if b.replies = b.one[:]; len(ops) != 1 {
+		b.replies = make([]Reply, len(ops))
+	}
+	return b
 }
 
 // answer hands over the replies. False: nobody waits for them any more.

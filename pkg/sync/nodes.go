@@ -21,7 +21,7 @@ var heartbeatScript string
 // BeatEvery is how often a node tells that it is alive, a tenth of it left to chance, and BeatLife after what silence the
 // others count it as dead.
 const (
-	BeatEvery = time.Second
+	BeatEvery = 500 * time.Millisecond
 	BeatLife  = 3 * time.Second
 )
 

@@ -128,7 +128,8 @@ type Reconciler[S any] struct {
 	nodes    int
 	planned  bucket.Ticks // when
 	away     bool
-	refused  int // announcements, since the last round
+	lost     bool // an answer showed that the store lost its data
+	refused  int  // announcements, since the last round
 
 	ops     []Op
 	planOf  []int32 // by operation: the source
@@ -211,8 +212,8 @@ func NewReconciler[S any](c ReconcileConfig, table BucketTable[S]) (*Reconciler[
 }
 
 // Announce has a source tracked that the kernel calls hot, of which used tokens at least were used since it was last
-// called so; false if there is no room, which is made in the next round.
-func (r *Reconciler[S]) Announce(s Source[S], used uint64) bool {
+// called so; false if there is no room, which is made in the next round. What is used from now on is counted.
+func (r *Reconciler[S]) Announce(now bucket.Ticks, s Source[S], used uint64) bool {
 	if _, known := r.index[s.ID]; known {
 		return true
 	}
@@ -223,6 +224,7 @@ func (r *Reconciler[S]) Announce(s Source[S], used uint64) bool {
 	}
 	r.index[s.ID] = int32(len(r.sources))
 	r.sources = append(r.sources, tracked[S]{src: s, spent: min(used, s.Policy.Limit.Burst)})
+	r.read(&r.sources[len(r.sources)-1], now)
 	return true
 }
 

@@ -45,7 +45,8 @@ func (r *Reconciler[S]) Fail() {
 // hear takes up what the store says of a source.
 func (r *Reconciler[S]) hear(t *tracked[S], reply *Reply) {
 	l := &t.src.Policy.Bucket
-	full := min(bucket.AtNanoseconds(uint64(max(0, reply.Full))), l.Depth)
+	full := min(ticksOf(reply.Full), l.Depth)
+	full -= min(full, r.mostCredit(t)) // the store is told of an interval's use at its end
 	own := costOf(l, t.sent)
 	var others bucket.Ticks
 	switch {
@@ -53,11 +54,11 @@ func (r *Reconciler[S]) hear(t *tracked[S], reply *Reply) {
 		// The first answer tells no more than what all owe; or one after a time without any.
 		others = full - min(full, t.owed())
 		t.flags &^= isRestoring
-	case reply.Total < t.total:
-		// The store lost its data, or forgot the bucket because nobody owed anything. This node did not: it tells what.
-		t.flags |= isRestoring
-		if t.owed() > full {
+	case reply.Total < t.total+t.sent:
+		// The store lost its data. This node did not, and tells what all owe, of other buckets too; or has just done so.
+		if t.flags ^= isRestoring; t.flags&isRestoring != 0 {
 			r.stats.Lost++
+			r.lost = true
 		}
 	default:
 		t.flags &^= isRestoring

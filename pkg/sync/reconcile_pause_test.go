@@ -46,7 +46,7 @@ func TestReconcilerPaused(t *testing.T) {
 	}
 	const interval, pause, others = 100 * time.Millisecond, 6 * time.Second, 200 // of each interval: all of the limit
 	now, total := ticksOf(time.Hour), uint64(0)
-	r.Announce(Source[struct{}]{Policy: rp}, 0)
+	r.Announce(now, Source[struct{}]{Policy: rp}, 0)
 	round := func(passed time.Duration) (taken uint64) {
 		for range passed / interval {
 			now += ticksOf(interval)

@@ -25,6 +25,9 @@ func (r *Reconciler[S]) Plan(now bucket.Ticks, nodes int) []Op {
 			r.drop(i)
 			continue
 		}
+		if r.lost && t.owed() > 0 {
+			t.flags |= isRestoring
+		}
 		t.quiet = min(t.quiet+1, math.MaxUint8-1)
 		t.idle = min(t.idle+1, math.MaxUint8-1) // until it is used
 		if t.class = t.due(r); t.class > 0 {
@@ -35,6 +38,7 @@ func (r *Reconciler[S]) Plan(now bucket.Ticks, nodes int) []Op {
 		}
 		i++
 	}
+	r.lost = false
 	r.choose()
 	return r.ops
 }
@@ -118,8 +122,11 @@ func (r *Reconciler[S]) resume(t *tracked[S], used uint32, tat bucket.Ticks, fou
 // bucket that fills in less than two intervals would be charged for use that it has long made up for. One that takes
 // longer is charged in full: so what was used at once is paid back.
 func (r *Reconciler[S]) credit(t *tracked[S], now bucket.Ticks) bucket.Ticks {
-	most := lag*r.interval - min(lag*r.interval, t.src.Policy.Bucket.Depth)
-	return min(most, bucket.Debt(now, t.heard))
+	return min(r.mostCredit(t), bucket.Debt(now, t.heard))
+}
+
+func (r *Reconciler[S]) mostCredit(t *tracked[S]) bucket.Ticks {
+	return lag*r.interval - min(lag*r.interval, t.src.Policy.Bucket.Depth)
 }
 
 // most is how much can be owed: more cannot have been admitted before all nodes heard of it, [ReconciledBound]. While the

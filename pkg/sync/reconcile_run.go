@@ -120,7 +120,7 @@ func (r *Reconciling[S]) Run(ctx context.Context) error {
 			r.round(context.WithoutCancel(ctx), &last)
 			return nil
 		case a := <-r.announced:
-			r.o.Core.Announce(a.source, a.used)
+			r.o.Core.Announce(r.o.Clock(), a.source, a.used)
 		case do := <-r.commands:
 			do()
 		case <-first.C:
@@ -158,7 +158,7 @@ func (r *Reconciling[S]) round(ctx context.Context, last *bucket.Ticks) {
 				replies[k] = Reply{Err: err}
 			}
 			for k := i; k < end && err == nil; k++ {
-				if replies[k].Err != nil {
+				if replies[k].Err != nil && replies[k].unanswered() == nil {
 					r.o.Errors(ReconcileError{core.PolicyOf(k), replies[k].Err})
 				}
 			}

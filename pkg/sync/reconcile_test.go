@@ -53,7 +53,7 @@ func TestReportsAreNotTakenForReplays(t *testing.T) {
 				if restart {
 					r = reconcile(t, table, uint64(i))
 				}
-				r.Announce(source, tokens)
+				r.Announce(ticks(), source, tokens)
 				ops := r.Plan(ticks(), 2)
 				for i := range ops {
 					told += ops[i].Hits

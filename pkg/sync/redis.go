@@ -75,6 +75,8 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 	switch {
 	case len(replies) < len(ops):
 		return fmt.Errorf("%d replies for %d operations", len(replies), len(ops))
+	case len(ops) == 0:
+		return nil
 	case len(node) > maxNode:
 		return fmt.Errorf("the name of a node has %d bytes (at most %d)", len(node), maxNode)
 	}
@@ -83,7 +85,11 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 		ctx, cancel = context.WithTimeout(ctx, r.timeout)
 		defer cancel()
 	}
-	prepared := make([]operation, len(ops))
+	var few [1]operation // most calls have one
+	prepared := few[:]
+	if len(ops) != 1 {
+		prepared = make([]operation, len(ops))
+	}
 	for i := range ops {
 		var err error
 		if prepared[i], err = prepare(&ops[i]); err != nil {
@@ -91,7 +97,13 @@ func (r *Redis) Do(ctx context.Context, node string, ops []Op, replies []Reply) 
 			prepared[i].kind = 0
 		}
 	}
-	calls := r.divide(ctx, node, ops, prepared)
+	var one [1]scriptCall
+	calls := one[:]
+	if o := &prepared[0]; len(ops) == 1 && o.verb == Take && o.kind == 1 {
+		calls[0] = r.take(ctx, o, &ops[0].ID, first)
+	} else {
+		calls = r.divide(ctx, node, ops, prepared)
+	}
 	if len(calls) == 0 {
 		return nil
 	}
@@ -124,7 +136,7 @@ func (r *Redis) send(ctx context.Context, calls []scriptCall) {
 	r.pipeline(ctx, calls)
 	var unknown []scriptCall
 	for i := range calls {
-		if c := &calls[i]; redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
+		if c := &calls[i]; c.cmd.Err() != nil && redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
 			c.load(ctx)
 			unknown = append(unknown, *c)
 		}
@@ -224,15 +236,18 @@ func (c *scriptCall) decode(v []int64, replies []Reply) error {
 	return nil
 }
 
+// first is which operation it is of a call that has one.
+var first = []int{0}
+
 // take is the call of a single Take of token_bucket.
-func (r *Redis) take(ctx context.Context, o *operation, id *ID, at int) scriptCall {
+func (r *Redis) take(ctx context.Context, o *operation, id *ID, ops []int) scriptCall {
 	args := make([]any, 0, 8)
-	args = append(args, "evalsha", taking.sha, "1", r.key(o.family, id),
-		strconv.FormatFloat(o.hits, 'f', -1, 64), strconv.FormatFloat(o.p1, 'g', -1, 64), strconv.FormatFloat(o.p2, 'f', -1, 64))
+	// The client writes numbers in as many digits as it takes to read the same.
+	args = append(args, "evalsha", taking.sha, 1, r.key(o.family, id), uint64(o.hits), o.p1, uint64(o.p2))
 	if r.clock != nil {
 		args = append(args, strconv.FormatInt(r.clock(), 10))
 	}
-	return scriptCall{script: &taking, keys: 1, ops: []int{at}, brief: true, args: args, cmd: redis.NewIntSliceCmd(ctx, args...)}
+	return scriptCall{script: &taking, keys: 1, ops: ops, brief: true, args: args, cmd: redis.NewIntSliceCmd(ctx, args...)}
 }
 
 // wrap makes an error of go-redis one that has a class and no password.

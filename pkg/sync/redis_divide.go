@@ -116,7 +116,7 @@ func groupEnd(prepared []operation, at int) int {
 func (r *Redis) call(ctx context.Context, node string, ops []Op, prepared []operation, s *share) scriptCall {
 	if len(s.ops) == 1 {
 		if o := &prepared[s.ops[0]]; o.verb == Take && o.kind == 1 {
-			return r.take(ctx, o, &ops[s.ops[0]].ID, s.ops[0])
+			return r.take(ctx, o, &ops[s.ops[0]].ID, s.ops)
 		}
 	}
 	script := &scripts[s.mask]

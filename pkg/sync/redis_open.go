@@ -158,7 +158,7 @@ func newClient(o *Options) (redis.UniversalClient, []string, error) {
 // off. Connections are made in the background, so that a decision waits for one no longer than for an answer.
 func (o *Options) universal() (*redis.UniversalOptions, []string, error) {
 	u := &redis.UniversalOptions{
-		MaxRetries: -1, MaxRedirects: 2, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true, Protocol: 2,
+		MaxRetries: -1, MaxRedirects: 2, MinRetryBackoff: -1, MaxRetryBackoff: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true, Protocol: 2,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		PoolSize:                 o.PoolSize, DialTimeout: o.ConnectionTimeout,
 		ReadTimeout: o.CommandTimeout, WriteTimeout: o.CommandTimeout, PoolTimeout: o.CommandTimeout,

@@ -2,6 +2,7 @@ package ratesync
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -85,5 +86,42 @@ func TestManyHitsInFlight(t *testing.T) {
 	}
 	if o, _ := ask(n, other, keyOf(2), 1); o.Remaining < 10_000-maxFlightHits-1 {
 		t.Errorf("taken twice: %+v", o)
+	}
+}
+
+// TestRefillsOverflow: a lease for which the queue has no room ends once, though somebody else sends it at that moment.
+func TestRefillsOverflow(t *testing.T) {
+	s, err := NewSharer(SharerOptions{Executor: newFakeStore(nil), Gate: &openGate{}, Clock: machine{time.Now()}.ticks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.running.Store(true) // for refill, of which no worker runs
+	terms, err := s.leases.Terms(Limit{policy.AlgorithmTokenBucket, 100, time.Second, 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(s.refills) < cap(s.refills) {
+		s.refills <- nil
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	for range 2 {
+		all.Go(func() {
+			for range 300_000 {
+				s.refill(terms, keyOf(1))
+			}
+		})
+		all.Go(func() {
+			for range 300_000 {
+				now := s.skew.now()
+				f, queue := s.join(terms, keyOf(1), 1, now+ticksOf(time.Second))
+				if !queue {
+					continue
+				}
+				if _, _, ok := s.depart(f, now); ok {
+					s.land(f, false, false)
+				}
+			}
+		})
 	}
 }

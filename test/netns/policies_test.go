@@ -22,7 +22,7 @@ func (r *rig) expectCounts(name string, want map[policy.Verdict]uint64) {
 }
 
 func TestShadowCountsAndDropsNothing(t *testing.T) {
-	const burst, count = 100, 5000
+	const burst, count = 30, 5000 // too small a burst for a CPU to lease of: what one leases, and another CPU gets, is missed
 	r := newRig(t, lab.PairSpec{})
 	r.attach("native", fmt.Sprintf("limit: 1, window: 1h, burst: %d, mode: shadow", burst))
 	sniffer := r.sniff()

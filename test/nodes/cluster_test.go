@@ -22,6 +22,10 @@ policies:
   - {name: closed, scope: per_user, limit: 60, window: 1s, burst: 120, match: {endpoints: [/closed]}, consistency: strict, on_store_failure: closed}
 `
 
+// slowestAnswer is the command timeout, and what HTTP, redis-server's start and other tests may take of a busy machine. That
+// decisions wait no longer than the timeout itself is held where nothing else waits; here none may hang.
+const slowestAnswer = 200*time.Millisecond + 800*time.Millisecond
+
 const (
 	keyLimit, keyBurst = 60.0, 120.0
 	keyAsked           = 3.6 * keyLimit // a second, of all nodes
@@ -118,13 +122,21 @@ func TestRedisCluster(t *testing.T) {
 	}
 	time.Sleep(time.Until(began.Add(begins)))
 	died := scripts(t, c.Masters[dead])
-	redistest.Must(t, c.Masters[dead].Kill())
 	killed := time.Since(began)
+	redistest.Must(t, c.Masters[dead].Kill())
 	all.Wait()
 	decisions := 0
 	for _, l := range loads {
 		decisions += l.total()
 		r.judgeKey(l, l.master == dead, killed, killed+found, lasts)
+	}
+	for _, n := range r.nodes {
+		if opened := n.metric("rate_limiter_breaker_opened_total"); opened != 0 {
+			t.Errorf("%s: the breaker opened %v times: one master is not the store", n.name, opened)
+		}
+		if broken := n.metric("rate_limiter_lease_broken_buckets_total"); broken != 0 {
+			t.Errorf("%s: %v buckets count as broken whose server was away", n.name, broken)
+		}
 	}
 	operations := scripts(t, c.Masters...) + died - before
 	t.Logf("Redis: %d operations, %.1f per 1000 decisions of all keys", operations, 1000*float64(operations)/float64(decisions))
@@ -155,11 +167,11 @@ func (r *rig) judgeKey(l *keyLoad, dead bool, killed, found, lasts time.Duration
 	for _, err := range l.failed {
 		r.Errorf("%s: %v", l.endpoint, err)
 	}
-	// HTTP and a busy machine come on top of the command timeout.
-	if l.slowest > 200*time.Millisecond+150*time.Millisecond {
+	if l.slowest > slowestAnswer {
 		r.Errorf("%s on master %d: an answer took %v", l.endpoint, l.master, l.slowest)
 	}
 	if !dead {
+		// strict admits no more than a burst, unless the machine is so busy that a command takes 200 ms.
 		if most > 1.1*keyBurst+0.001 {
 			r.Errorf("%s on master %d, which is well: %.1f beyond the rate", l.endpoint, l.master, most)
 		}
@@ -175,8 +187,8 @@ func (r *rig) judgeKey(l *keyLoad, dead bool, killed, found, lasts time.Duration
 	switch {
 	case l.endpoint == "/closed" && rate > 0:
 		r.Errorf("%s on the dead master admits %.0f/s", l.endpoint, rate)
-	// Each node its own limit: three are asked for 1.2 times that.
-	case l.endpoint != "/closed" && (rate < 2.5*keyLimit || rate > 3.6*keyLimit):
+	// Each node its own limit: three are asked for 1.2 times that, if the machine has the time. Shared it would be one.
+	case l.endpoint != "/closed" && (rate < 1.8*keyLimit || rate > 1.2*keyAsked):
 		r.Errorf("%s on the dead master: %.0f/s, want about %.0f", l.endpoint, rate, 3*keyLimit)
 	}
 }

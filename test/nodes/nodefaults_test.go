@@ -63,6 +63,7 @@ func nodeFaultLasts() time.Duration {
 // TestNodeFaults loses one node of three while each is asked for more than its part. Under on_store_failure closed no fault
 // of a node is an excuse for more than the bound, of all three and over all the time.
 func TestNodeFaults(t *testing.T) {
+	t.Parallel()
 	for _, f := range nodeFaults {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
