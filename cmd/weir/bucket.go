@@ -24,8 +24,8 @@ func newBucketCommand(e *env) *cobra.Command {
 All interfaces with a policy of that name share its buckets, but what comes in (xdp, tc-ingress) has other
 ones than what goes out (tc-egress).
 
-The buckets of a policy of layer l7 are in weir run, which is asked for them. Their keys are those that weir
-policy explain shows:
+The buckets of a policy of layer l7 are in weir run, which is asked for them; one that nodes share is in
+Redis, and to reset it fills it for all nodes. Their keys are those that weir policy explain shows:
 
   per_ip        an address
   per_user      the user
@@ -119,6 +119,7 @@ type bucketView struct {
 	Next       time.Duration `json:"next_ns"` // until the next token; 0 if there is one
 	Full       time.Duration `json:"full_ns"`
 	Used       *uint32       `json:"used,omitempty"` // not known of layer 7
+	Local      bool          `json:"local,omitempty"`
 }
 
 func (b *openBucket) view() bucketView {

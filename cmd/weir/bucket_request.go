@@ -87,7 +87,7 @@ func (b *requestBucket) view(ctx context.Context) (bucketView, error) {
 	return bucketView{
 		Policy: p.Name, Layer: p.Layer, Scope: p.Scope, Interfaces: []string{}, Key: b.key, Bucket: b.whose(),
 		Limit: p.Limit, Window: p.Window.String(), Unit: p.Unit, Burst: state.Burst, Found: state.Remaining < state.Burst,
-		Tokens: state.Remaining, Next: state.RetryAfter, Full: state.ResetAfter,
+		Tokens: state.Remaining, Next: state.RetryAfter, Full: state.ResetAfter, Local: state.Local,
 	}, nil
 }
 
@@ -103,6 +103,9 @@ func getRequestBucket(ctx context.Context, e *env, b *requestBucket) error {
 		g.field("tokens", "%s of %s", thousands(v.Tokens), thousands(v.Burst))
 		g.field("next token", "%s", after(v.Next, "there is one"))
 		g.field("full again", "%s", after(v.Full, "it is full"))
+		if v.Local {
+			g.add(cell{"mind", faint}, cell{"this is what the node itself counts: Redis gave no answer for this bucket, and on_store_failure decides", yellow})
+		}
 		g.write(p)
 	})
 }

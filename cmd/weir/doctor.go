@@ -34,6 +34,9 @@ own there, and removes it. A password in a URL can be seen by others on this mac
 		Example: "  weir doctor\n  weir doctor --interface eth0\n  weir doctor -c /etc/weir/weir.yaml\n  weir doctor --redis redis://127.0.0.1:6379\n  weir doctor -o json | jq '.checks[] | select(.status != \"ok\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if address == "" && cmd.Flags().Changed("redis") { // a script's variable that is not set
+				return usagef("--redis: want a URL, such as redis://127.0.0.1:6379")
+			}
 			redis, err := readRedis(file, address)
 			if err != nil {
 				return err
@@ -218,8 +221,19 @@ func writeFindings(p *page, v *doctorView) {
 	g.write(p)
 	if v.OK {
 		p.printf("\nthis machine has what weir needs\n")
-	} else {
-		p.printf("\nto limit requests alone, with a file of policies of layer l7 and no interfaces, weir run needs none of what failed\n")
+		return
+	}
+	failed := func(ofRedis bool) bool {
+		return slices.ContainsFunc(v.Checks, func(f finding) bool {
+			return f.Grade == gradeFail && strings.HasPrefix(f.Check, "redis") == ofRedis
+		})
+	}
+	if failed(false) { // what is wrong with Redis concerns requests as well
+		except := ""
+		if failed(true) {
+			except = " but Redis"
+		}
+		p.printf("\nto limit requests alone, with a file of policies of layer l7 and no interfaces, weir run needs none of what failed%s\n", except)
 	}
 }
 

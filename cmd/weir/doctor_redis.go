@@ -182,7 +182,10 @@ func (r *askedRedis) reach(ctx context.Context) finding {
 			}
 		}
 	}
-	who := "somebody"
+	who := "a user who may not ask ACL WHOAMI"
+	if r.config.Username != "" {
+		who = "user " + r.config.Username
+	}
 	if name, err := r.Do(ctx, "ACL", "WHOAMI").Text(); err == nil {
 		who = "user " + name
 	}
@@ -204,9 +207,11 @@ func unreachable(r *config.Redis, err error) finding {
 		{"certificate required", "it wants a certificate of this node: set redis.tls.cert and redis.tls.key"},
 		{"first record does not look like a TLS handshake", "it does not speak TLS there: write redis:// instead of rediss://, or its other port"},
 		{"unexpected HTTP", "that is no Redis"},
+		{"HTTP/1.", "that is no Redis, but a server of HTTP: mend the address"},
 		{"cluster support disabled", `it is no cluster: remove "cluster: true"`},
 		{"connection refused", "start it, or mend the address"},
 		{"no such file", "start it, or mend the path of its socket"},
+		{"connect: permission denied", "let this user use the socket: unixsocketperm and unixsocket in redis.conf, and the directories above"},
 		{"no such host", "mend the name of the host"},
 		{"LOADING", "wait until it has loaded its data"},
 		{"EOF", hangsUp(r)},
@@ -216,6 +221,9 @@ func unreachable(r *config.Redis, err error) finding {
 		if strings.Contains(text, c.sign) {
 			return failure(c.mend, "no answer: %s", redact(r, text))
 		}
+	}
+	if len(r.URL) > 0 && strings.HasPrefix(strings.ToLower(string(r.URL[0])), "unix:") {
+		return failure("see whether what has this socket is Redis, and stuck or stopped", "no answer: %s", redact(r, text))
 	}
 	return failure("see whether the address is right, and a firewall in the way", "no answer: %s", redact(r, text))
 }

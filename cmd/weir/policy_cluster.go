@@ -172,7 +172,7 @@ func listCluster(ctx context.Context, e *env, file string) error {
 	}
 	return e.show(set, func(p *page) {
 		p.printf("%s\n", clusterHead(&set))
-		if set.Version > 0 {
+		if set.Version > 0 && !set.Cleared {
 			p.printf("%s\n", p.paint(faint, fmt.Sprintf("sha256 %s, %s as %s; allow has %d entries, deny %d", set.Sum, memorySize(uint64(set.Size)), set.Encoding,
 				len(set.Document.Allow), len(set.Document.Deny))))
 		}

@@ -19,7 +19,7 @@ func newPolicyGetCommand(e *env) *cobra.Command {
 	var file string
 	var cluster bool
 	cmd := &cobra.Command{
-		Use:   "get NAME",
+		Use:   "get [NAME]",
 		Short: "Show everything about one policy",
 		Long: `Show everything about one policy: as it is in the kernel, with its counters, or as weir run has it if that
 answers, or with -f as a file has it.

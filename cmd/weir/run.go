@@ -35,7 +35,8 @@ however it ends: packets do not need it. The state directory is locked as long a
 
 Policies of layer l7 it decides over itself, for who asks it: at server.http and on its socket (/v1/check, and
 /v1/auth for the proxies that ask before they pass a request on), at server.grpc (Envoy's rate limit service),
-and for the requests that it passes on itself, at server.proxy. Their buckets are in its memory, and end with it.
+and for the requests that it passes on itself, at server.proxy. Their buckets are in its memory,
+and end with it; with redis in the file those that nodes share are in Redis, and stay.
 
 A file that lists no interfaces and has no policy of layer kernel asks nothing of the kernel. The daemon then
 runs as any user, without a state directory, beside whatever else is attached. It needs a restart to take up

@@ -140,7 +140,7 @@ func (c *clusterPolicies) warnings() []string {
 		all = append(all, fmt.Sprintf("%s, and what was in force still is", st.Reason))
 	}
 	if st.Fault != "" { // which may have addresses in it
-		all = append(all, "Redis does not do for the cluster's policies what it should, and what was in force still is: see the log")
+		all = append(all, "Redis can't be asked for the cluster's policies, and what was in force still is: see the log")
 	}
 	if st.Unkept != "" {
 		all = append(all, "the cluster's policies can't be kept on disk, and a start without Redis will not have them: see the log")
@@ -182,7 +182,7 @@ func clusterProblem(err error) error {
 	if _, ok := errors.AsType[*ratesync.PolicyConflictError](err); ok || errors.Is(err, ratesync.ErrPolicySet) {
 		return server.NewProblem(http.StatusConflict, "%v", err)
 	}
-	return server.NewProblem(http.StatusServiceUnavailable, "%v", err)
+	return server.NewProblem(http.StatusServiceUnavailable, "%v: see weir status, and weir doctor -c FILE; what is in force still is, and weir policy list --cluster tells what is stored once Redis answers", err)
 }
 
 // ChangeCluster stores what a change makes of the cluster's policies, if this node could take it.

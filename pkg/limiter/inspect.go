@@ -19,6 +19,8 @@ type BucketState struct {
 	Burst      uint64        `json:"burst"`
 	ResetAfter time.Duration `json:"reset_after_ns"` // until it is full
 	RetryAfter time.Duration `json:"retry_after_ns"` // until one hit is admitted
+	// Local tells that nodes share this bucket and that its state there was not to be had: this is what the node itself has.
+	Local bool `json:"local,omitempty"`
 }
 
 // GlobalKey is the key of the one bucket of a policy of scope global.
@@ -34,13 +36,16 @@ func (l *Limiter) Bucket(policyName, key string) (BucketState, error) {
 		return BucketState{}, err
 	}
 	o := r.algorithm.Peek(Bucket{l.table, k.Hash}, l.now(), 1)
+	local := false
 	if r.shared != nil {
 		asked := []Asking{{Shared: r.shared, Key: k, Hits: 1, Peek: true}}
-		if l.store.Ask(context.Background(), asked); asked[0].Answer == Decided { // else this node's own bucket holds
+		if l.store.Ask(context.Background(), asked); asked[0].Answer == Decided {
 			o = asked[0].Outcome
+		} else {
+			local = true
 		}
 	}
-	return BucketState{policyName, key, o.Remaining, r.policy.Burst, o.ResetAfter, o.RetryAfter}, nil
+	return BucketState{policyName, key, o.Remaining, r.policy.Burst, o.ResetAfter, o.RetryAfter, local}, nil
 }
 
 // ResetBucket makes the bucket a full one, or fails like Bucket. What is in flight at the moment is
@@ -55,7 +60,7 @@ func (l *Limiter) ResetBucket(policyName, key string) error {
 		return nil
 	}
 	if err := l.store.Reset(context.Background(), r.shared, k); err != nil {
-		return fmt.Errorf("reset the bucket that nodes share: %w (this node's own was reset; try again when Redis is back)", err)
+		return fmt.Errorf("this node's own bucket is full again, that which nodes share is not: %w", err)
 	}
 	return nil
 }

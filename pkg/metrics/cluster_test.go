@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
+	"go.yaml.in/yaml/v4"
 )
 
 // fakeCluster says what it is told to.
@@ -160,6 +162,38 @@ func TestClusterReferenceKnowsEveryMetric(t *testing.T) {
 		for _, l := range family.GetMetric()[0].GetLabel() {
 			if !slices.Contains(closed, l.GetName()) {
 				t.Errorf("%s has a label %s", family.GetName(), l.GetName())
+			}
+		}
+	}
+}
+
+// People copy the alerts: they have to be YAML, each with a name and an expression, and of metrics that there are.
+func TestClusterAlertsCanBeCopied(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "CLUSTER.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(text), "```yaml\n")
+	rules, _, _ = strings.Cut(rules, "```")
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	if err := yaml.Unmarshal([]byte(rules), &file); err != nil || len(file.Groups) != 1 || len(file.Groups[0].Rules) == 0 {
+		t.Fatalf("%v: %+v, of\n%s", err, file, rules)
+	}
+	exposed := samples(t, NewClusterCollector(fullCluster()))
+	ours := regexp.MustCompile(`rate_limiter_\w+`)
+	for _, r := range file.Groups[0].Rules {
+		names := ours.FindAllString(r.Expr, -1)
+		if r.Alert == "" || len(names) == 0 {
+			t.Errorf("rule %+v says nothing", r)
+		}
+		for _, name := range names {
+			if name != "rate_limiter_redis_available" && !strings.Contains(exposed, name) { // that one is of the limiter's metrics
+				t.Errorf("%s asks for %s, which is not there", r.Alert, name)
 			}
 		}
 	}

@@ -17,7 +17,7 @@ func storeFault(what string, err error) error {
 		is   bool
 		mend string
 	}{
-		{redis.IsAuthError(err), "give user and password in redis.url"},
+		{redis.IsAuthError(err), "give user and password: redis.username and redis.password_file"},
 		{redis.IsPermissionError(err), "the ACL user needs +@hash +@scripting +@pubsub +type +time +del +pexpire +pttl, and the keys and channels of redis.key_prefix"},
 		{redis.IsReadOnlyError(err), "this is a replica: name the master, or find it by redis.sentinel"},
 		{redis.IsOOMError(err), "Redis has no memory left: raise its maxmemory"},

@@ -401,7 +401,7 @@ func (f *PolicyFollower) reached(err error, now time.Time) {
 	f.mu.Unlock()
 	switch {
 	case err != nil && was == "":
-		f.o.Log.Warn("the store does not do for the cluster's policies what it should; those in force stay", "error", err)
+		f.o.Log.Warn("Redis can't be asked for the cluster's policies; those in force stay", "error", err)
 	case err == nil && was != "":
 		f.o.Log.Info("the cluster's policies are followed again")
 	}

@@ -57,7 +57,7 @@ func (e *Error) Unwrap() error { return e.err }
 
 var mends = [classes]string{
 	ClassReadOnly: " (point redis.url at the master, or use redis.sentinel)",
-	ClassOOM:      " (raise maxmemory of Redis, or set a maxmemory-policy that evicts)",
+	ClassOOM:      " (raise maxmemory of Redis)",
 	ClassNoAuth:   " (check user and password of redis; weir needs the commands of docs/CLUSTER.md and the keys of its prefix)",
 }
 
