@@ -41,7 +41,7 @@ cost: build ## what the verifier says of each program: instructions and stack; n
 	bin/weir bench --only verifier
 
 .PHONY: test
-test: deps lint check-generated test-unit test-store test-native test-bpf test-netns test-integration test-nodes vm-quick ## everything that CI runs
+test: deps lint check-generated test-unit test-native test-bpf test-netns test-integration test-nodes test-together ## everything that CI runs
 
 .PHONY: deps
 deps: ## install what building and testing need
@@ -80,6 +80,11 @@ test-netns: build ## real packets between network namespaces; needs root
 test-integration: ## nginx, Caddy, HAProxy and a client of Envoy's protocol in front of weir; needs root
 	$(GO) test -count=1 $(PROXY_TESTS)
 
+# Neither of the two measures rates or waits, so that they may have a processor each.
+.PHONY: test-together
+test-together:
+	$(MAKE) --no-print-directory --output-sync=target -j2 test-store vm-quick
+
 .PHONY: test-store
 test-store: ## what nodes share, with a real redis-server, and simulated clusters
 	$(GO) test -count=1 $(STORE_TESTS)
@@ -87,11 +92,11 @@ test-store: ## what nodes share, with a real redis-server, and simulated cluster
 
 .PHONY: test-nodes
 test-nodes: build ## three daemons in network namespaces, a real Redis, and some faults; needs root
-	$(GO) test -count=1 -p 1 $(NODES_TESTS)
+	WEIR_TEST_BINARY=$(CURDIR)/bin/weir $(GO) test -count=1 -parallel 4 $(NODES_TESTS)
 
 .PHONY: test-nodes-all
 test-nodes-all: build ## the same with every fault, in some five minutes; no part of make test; needs root
-	WEIR_TEST_ALL=1 $(GO) test -count=1 -p 1 -timeout 30m -v $(NODES_TESTS)
+	WEIR_TEST_ALL=1 WEIR_TEST_BINARY=$(CURDIR)/bin/weir $(GO) test -count=1 -p 1 -timeout 30m -v $(NODES_TESTS)
 
 .PHONY: test-traefik
 test-traefik: build/traefik ## Traefik in front of weir, built from its Go module; no part of make test; needs root

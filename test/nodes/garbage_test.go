@@ -135,8 +135,8 @@ func (r *rig) everybody(endpoints []string, users int) (admitted, denied int) {
 func (r *rig) spoilNodes() {
 	r.Helper()
 	for _, key := range []string{"test:nodes", "test:epoch", "test:policies"} {
-		r.redis.do("DEL", key)
-		r.redis.do("RPUSH", key, "garbage")
+		// In one step: a heartbeat in between would make the key anew.
+		r.redis.do("EVAL", "redis.call('DEL', KEYS[1]) return redis.call('RPUSH', KEYS[1], 'garbage')", "1", key)
 	}
 	eventually(r.T, "a log line of each node", func() error {
 		for _, n := range r.nodes {
