@@ -123,7 +123,7 @@ func TestFollowWithoutRedis(t *testing.T) {
 	if got := n.Status(); got.Offered != 1 || got.Fault != "" && time.Since(got.Reached) > waitLimit {
 		t.Errorf("status %+v", got)
 	}
-	if strings.Count(n.log.String(), "does not do for the cluster's policies") != 1 {
+	if strings.Count(n.log.String(), "can't be asked for the cluster's policies") != 1 {
 		t.Errorf("the log has:\n%s", n.log.String())
 	}
 }
