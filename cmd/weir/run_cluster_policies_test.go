@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weir-limiter/weir/internal/redistest"
 	"github.com/weir-limiter/weir/internal/testutil"
 	"github.com/weir-limiter/weir/pkg/config"
 	"github.com/weir-limiter/weir/pkg/server"
@@ -34,20 +34,8 @@ policies:
 // startSocketRedis starts a Redis of the test's own, and gives its socket and what kills it.
 func startSocketRedis(t *testing.T) (string, func()) {
 	t.Helper()
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "redis.sock")
-	cmd := exec.Command("redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", dir)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	kill := func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // of a process that was killed
-	}
-	t.Cleanup(kill)
-	c := redisClient(t, socket)
-	wait(t, "Redis", func() error { return c.Ping(context.Background()).Err() })
-	return socket, kill
+	s := redistest.Start(t, redistest.Options{})
+	return s.Socket, func() { redistest.Must(t, s.Kill()) }
 }
 
 func redisClient(t *testing.T, socket string) *redis.Client {

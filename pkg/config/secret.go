@@ -41,20 +41,3 @@ func ReadSecret(field, path string) (string, error) {
 	}
 	return string(text), nil
 }
-
-// CheckSecrets holds that each file of a password can be used, see [ReadSecret].
-func (r *Redis) CheckSecrets() error {
-	files := []struct{ field, path string }{{"redis.password_file", r.PasswordFile}}
-	if r.Sentinel != nil {
-		files = append(files, struct{ field, path string }{"redis.sentinel.password_file", r.Sentinel.PasswordFile})
-	}
-	for _, f := range files {
-		if f.path == "" {
-			continue
-		}
-		if _, err := ReadSecret(f.field, f.path); err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/weir-limiter/weir/internal/redistest"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -96,8 +96,7 @@ func TestFollowWithoutRedis(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("kept as %v, %v", info, err)
 	}
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
+	redistest.Must(t, r.redis.Kill())
 
 	n := newNode(t, "a", r.store(), func(o *PolicyFollowerOptions) { o.Path = path })
 	restore := func(doc *policy.Document) error { return n.apply(t.Context(), doc) }
@@ -111,7 +110,7 @@ func TestFollowWithoutRedis(t *testing.T) {
 		}
 		return nil
 	})
-	r.start() // empty
+	redistest.Must(t, r.redis.Restart()) // empty
 	eventually(t, "an offer", func() error {
 		if set, err := r.store().Get(t.Context()); err != nil || set == nil || set.Version != 1 || set.Document.Policies[0].Limit != 5 {
 			return fmt.Errorf("%+v, %v", set, err)
@@ -427,8 +426,7 @@ func TestFollowEnds(t *testing.T) {
 	put(t, r.store(), limits(1))
 	n.run()
 	n.has(1)
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
+	redistest.Must(t, r.redis.Kill())
 	begun := time.Now()
 	n.stop()
 	if took := time.Since(begun); took > time.Second {
@@ -449,9 +447,7 @@ func TestFollowFrozen(t *testing.T) {
 	put(t, r.store(), limits(1))
 	n.run()
 	n.has(1)
-	if err := r.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	redistest.Must(t, r.redis.Freeze())
 	eventually(t, "a fault", func() error {
 		if n.Status().Fault == "" {
 			return errors.New("none")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/weir-limiter/weir/internal/redistest"
 	"github.com/weir-limiter/weir/internal/testutil"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
@@ -20,41 +20,23 @@ import (
 // waitLimit bounds whatever these tests wait for, far above what it takes.
 const waitLimit = 20 * time.Second
 
-// server is a redis-server of the test's own, on a socket.
+// server is a redis-server of the test's own, and a client of it.
 type server struct {
-	t      *testing.T
-	socket string
-	cmd    *exec.Cmd
+	t     *testing.T
+	redis *redistest.Server
 	*redis.Client
 }
 
-func startServer(t *testing.T, flags ...string) *server {
+func startServer(t *testing.T, configuration ...string) *server {
 	t.Helper()
-	s := &server{t: t, socket: filepath.Join(t.TempDir(), "redis.sock")}
-	s.start(flags...)
+	s := &server{t: t, redis: redistest.Start(t, redistest.Options{Config: configuration})}
 	s.Client = s.client("")
 	return s
 }
 
-func (s *server) start(flags ...string) {
-	s.t.Helper()
-	args := []string{"--port", "0", "--unixsocket", s.socket, "--save", "", "--appendonly", "no", "--dir", filepath.Dir(s.socket)}
-	cmd := exec.Command("redis-server", append(args, flags...)...)
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // of a process that was killed
-	})
-	s.cmd = cmd
-	probe := s.client("")
-	eventually(s.t, "redis-server", func() error { return probe.Ping(context.Background()).Err() })
-}
-
 // client is another client, of a user or of none.
 func (s *server) client(user string) *redis.Client {
-	o := &redis.Options{Network: "unix", Addr: s.socket, ContextTimeoutEnabled: true, MaxRetries: -1}
+	o := &redis.Options{Network: "unix", Addr: s.redis.Socket, ContextTimeoutEnabled: true, MaxRetries: -1}
 	if user != "" {
 		o.Username, o.Password = user, "secret"
 	}

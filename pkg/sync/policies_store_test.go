@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/weir-limiter/weir/internal/redistest"
 	"github.com/weir-limiter/weir/pkg/policy"
 )
 
@@ -270,9 +271,7 @@ func TestPoliciesFaults(t *testing.T) {
 	if set, err := s.Get(t.Context()); err != nil || set.Document.Policies[0].Limit != 5 {
 		t.Errorf("a replica reads: %v, %v", set, err)
 	}
-	if err := r.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	redistest.Must(t, r.redis.Kill())
 	eventually(t, "the end of Redis", func() error {
 		if _, err := s.Get(t.Context()); err == nil {
 			return errors.New("answers")
@@ -344,7 +343,7 @@ func TestPoliciesNodes(t *testing.T) {
 // TestPoliciesInRedisCluster: the keys of a call are in one slot, and sets are announced on any node.
 func TestPoliciesInRedisCluster(t *testing.T) {
 	t.Parallel()
-	r := startServer(t, "--cluster-enabled", "yes", "--port", freePort(t), "--cluster-port", freePort(t), "--bind", "127.0.0.1")
+	r := startServer(t, "cluster-enabled yes", "cluster-port "+freePort(t))
 	r.must("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
 	eventually(t, "the Redis Cluster", func() error { return r.Set(t.Context(), "x", "y", 0).Err() })
 	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:" + r.ConfigGet(t.Context(), "port").Val()["port"]}, ContextTimeoutEnabled: true})
